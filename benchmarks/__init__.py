@@ -1,0 +1,1 @@
+"""Measure the library against stock Pykka and bare threads: `python -m benchmarks`."""

@@ -1,0 +1,160 @@
+"""The command line: elsa-actors run, demo.
+
+Exit codes: 0 done, 1 refused, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from elsa_actors.demo import run_demo
+from elsa_actors.program import run
+from elsa_actors.runtime.errors import ChildSpecError
+
+DONE, REFUSED, WRONG_USAGE = 0, 1, 2
+
+
+class WrongUsage(Exception):
+    """The command line cannot be understood; the message says what was expected."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns its exit code. Wrong options end by SystemExit(2)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return WRONG_USAGE
+    configure_logging(options.log_level)
+    try:
+        code: int = options.command(options)
+    except WrongUsage as error:
+        print(f"elsa-actors: error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="elsa-actors", description="Supervised processes for Python, run and looked after."
+    )
+    parser.set_defaults(command=None, log_level="info")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_run(commands)
+    _add_demo(commands)
+    # The other commands join here: those of kafka/cli.py and ops/cli.py.
+    return parser
+
+
+def configure_logging(level: str) -> None:
+    """Have events written to standard error, for people, with colours on a terminal."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+# ---- run
+
+
+def _add_run(commands: Any) -> None:
+    command = commands.add_parser(
+        "run",
+        help="run a supervision tree until Ctrl-C, SIGTERM or its end",
+        description=(
+            "Run a supervision tree until Ctrl-C, SIGTERM or its end. SPEC is a list of children,"
+            " a child, or a function without arguments that returns one of them. A signal stops"
+            " the tree in order, a second one at once."
+        ),
+        epilog=(
+            "example:\n"
+            "  # shop.py\n"
+            "  spec = [Till, (Clerk, 'Ann')]\n\n"
+            "  elsa-actors run shop:spec --name shop\n\n"
+            "exit codes: 0 stopped, or ended cleanly; 1 not started, or gave up; 2 wrong usage"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("spec", metavar="SPEC", help="where it stands, as pkg.mod:spec")
+    command.add_argument("--name", help="the name of the supervisor at the top")
+    command.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="the least that is logged, to standard error (default: info)",
+    )
+    command.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    spec = _load(options.spec)
+    if callable(spec) and not isinstance(spec, type):
+        spec = spec()
+    try:
+        return run(spec, name=options.name)
+    except ChildSpecError as error:
+        raise WrongUsage(f"{options.spec}: {error}") from error
+
+
+def _add_demo(commands: Any) -> None:
+    command = commands.add_parser(
+        "demo",
+        help="see a supervised shop lose processes, and no order",
+        description=(
+            "Start a small shop under a supervisor, kill and crash its processes while orders come"
+            " in, and count what was booked. Takes a few seconds."
+        ),
+        epilog="example: elsa-actors demo\n\nexit codes: 0 no order was lost; 1 one was",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # What the story tells, the events would tell again.
+    command.set_defaults(command=lambda options: run_demo(), log_level="critical")
+
+
+def _load(path: str) -> Any:
+    """What stands under pkg.mod:spec; modules are looked for in the working directory first."""
+    module_name, colon, names = path.partition(":")
+    if not (module_name and colon and names):
+        raise WrongUsage(f"expected SPEC to be like pkg.mod:spec, got: {path!r}")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Only if it is that module itself, or its package, that is missing; else it has a fault.
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise WrongUsage(f"there is no module {error.name!r} to load {path!r} from") from None
+        raise _broken(module_name) from error
+    except Exception as error:
+        raise _broken(module_name) from error
+    for name in names.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise WrongUsage(f"{module_name} has no {names!r}") from None
+    return found
+
+
+def _broken(module_name: str) -> WrongUsage:
+    """The module raised while it was imported; its traceback is shown."""
+    traceback.print_exc()
+    return WrongUsage(f"cannot import {module_name!r}, see above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Behaviours: ordinary single-threaded code that runs inside a process."""

@@ -1,0 +1,213 @@
+"""What ends a process, and what its death causes, in which order.
+
+Death is one step under the process's own lock. What follows runs from a queue, never by recursion,
+on the thread that caused it: names and keys are freed, links signalled, monitors told, callers
+answered. A parent is the oldest link and thus told first: whoever learns of a death finds its
+supervisor already told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from elsa_actors.runtime.exits import Down, Exit, ProcessExit, is_word
+from elsa_actors.runtime.links import Monitor, links_of, watchers_of
+from elsa_actors.runtime.living import forget
+from elsa_actors.runtime.mailbox import ALIVE, Mailbox
+from elsa_actors.runtime.scheduler import here, scheduler, wake
+
+fallback_log = logging.getLogger("elsa_actors")
+
+
+class DeathSlot:
+    """A watcher that is no process: a thread that waits for a death."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Any) -> None:
+        self.slot = slot
+
+
+def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) -> bool:
+    """End this process with ``reason`` and carry out what follows; False when it was dead.
+
+    ``report`` is called in between: the process is dead, and nobody has been told yet. It runs as
+    on a plain thread, so that a log processor may use the library.
+    """
+    if not _mark(inbox, reason):
+        return False
+    if report is not None:
+        running, here.inbox = here.inbox, None
+        try:
+            report()
+        except Exception:
+            # A renderer that cannot show the state must not keep the death from being told.
+            fallback_log.exception("the crash of %s could not be logged", inbox.ref)
+        finally:
+            here.inbox = running
+            _follow(inbox)
+        return True
+    _follow(inbox)
+    return True
+
+
+def exit_signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> None:
+    """Deliver an exit signal that somebody sent; its target is dead on return if it dies of it."""
+    if sender is None or sender is inbox:
+        with inbox.lock:
+            died = _signal(inbox, sender, reason)
+    else:
+        # Both locks: a process that is dead sends no signal any more.
+        with both(sender, inbox):
+            sender.check_alive()
+            died = _signal(inbox, sender, reason)
+    if died:
+        _follow(inbox)
+    else:
+        inbox.notify()
+
+
+@contextmanager
+def both(one: Mailbox, other: Mailbox) -> Iterator[None]:
+    """Hold the locks of two mailboxes, taken in an order that never deadlocks."""
+    first, second = (one, other) if id(one) < id(other) else (other, one)
+    with first.lock, second.lock:
+        yield
+
+
+def _signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> bool:
+    if inbox.reason is not ALIVE:
+        return False
+    if is_word(reason, "kill"):
+        return _mark(inbox, "killed")
+    if traps(inbox):
+        inbox.items.append(Exit(None if sender is None else sender.ref, reason))
+        return False
+    if is_word(reason, "normal") and sender is not inbox:
+        return False
+    return _mark(inbox, reason)
+
+
+def traps(inbox: Mailbox) -> bool:
+    process = inbox.process
+    return process is not None and bool(process.trap_exit)
+
+
+def _mark(inbox: Mailbox, reason: Any) -> bool:
+    """The one step: from here on the process is dead for everyone else."""
+    with inbox.lock:
+        if inbox.reason is not ALIVE:
+            return False
+        inbox.died_on = here.worker
+        inbox.reason = reason
+    return True
+
+
+def _follow(inbox: Mailbox) -> None:
+    """Carry out the consequences of deaths, one after the other."""
+    queue = here.deaths
+    if queue is not None:
+        queue.append(inbox)  # This thread is at it already, further down its stack.
+        return
+    here.deaths = queue = deque((inbox,))
+    try:
+        while queue:
+            _tell(queue.popleft(), queue)
+    finally:
+        here.deaths = None
+
+
+def _release_thread(inbox: Mailbox) -> None:
+    """End the dead process's wait; what else it still runs is a leftover."""
+    waiter, worker, process = inbox.waiter, inbox.worker, inbox.process
+    if waiter is not None:
+        wake(waiter)
+    if worker is not None and worker is not here.worker:
+        scheduler.orphan(worker, unwind=process is None or process.unwind)
+
+
+def _tell(inbox: Mailbox, queue: deque[Mailbox]) -> None:
+    # No mailbox's lock is held here: what follows takes other locks.
+    _release_thread(inbox)
+    reason = inbox.reason
+    with inbox.lock:
+        names, inbox.names = inbox.names, None
+        links, watchers = links_of(inbox), watchers_of(inbox)
+        watching = list(inbox.ties.watching) if inbox.ties is not None else []
+        inbox.ties = None
+        pending, inbox.pending = inbox.pending, None
+    if names:
+        for entry, table in names.items():
+            table.free(entry)
+    forget(inbox.ref)
+    for peer in links:
+        if _signal_link(peer, inbox, reason):
+            queue.append(peer)
+    for watcher in watchers:
+        if isinstance(watcher, Monitor):
+            tell_down(watcher, reason)
+        else:
+            wake(watcher.slot)
+    for monitor in watching:
+        monitor.active = False
+        if monitor.target is not None:
+            with monitor.target.lock:
+                if monitor.target.ties is not None:
+                    monitor.target.ties.watchers.pop(monitor, None)
+    current = inbox.current
+    if current is not None:
+        current.fail(reason)
+    inbox.drop_mail(reason)
+    for ask in list(pending or ()):
+        ask.fail(reason)
+    if inbox.stopped_event is not None:
+        inbox.stopped_event.set()
+    _bury_if_idle(inbox)
+
+
+def _bury_if_idle(inbox: Mailbox) -> None:
+    if not inbox.token.acquire(False):
+        return  # Whoever runs it, or is about to, buries it.
+    if inbox.owned or inbox.runner is not scheduler:
+        inbox.runner.push(inbox)
+    else:
+        inbox.bury()
+
+
+def _signal_link(peer: Mailbox, dead: Mailbox, reason: Any) -> bool:
+    """Tell one linked process; True when it died of it, and what follows is still to be done."""
+    with peer.lock:
+        # The check and the signal are one step, so that nothing comes after an unlink.
+        if peer.ties is None or dead not in peer.ties.links:
+            return False
+        del peer.ties.links[dead]
+        if peer.reason is not ALIVE:
+            return False
+        if traps(peer):
+            peer.items.append(Exit(dead.ref, reason))
+        elif is_word(reason, "normal"):
+            return False
+        else:
+            return _mark(peer, reason)
+    peer.notify()
+    return False
+
+
+def tell_down(monitor: Monitor, reason: Any) -> None:
+    """Deliver a monitor's one Down, unless it was taken back."""
+    watcher = monitor.watcher
+    with watcher.lock:
+        if not monitor.active or watcher.reason is not ALIVE:
+            return
+        monitor.active = False
+        if watcher.ties is not None:
+            watcher.ties.watching.pop(monitor, None)
+        watcher.items.append(Down(monitor, monitor.ref, reason))
+    watcher.notify()
+
+
+__all__ = ["DeathSlot", "ProcessExit", "both", "die", "exit_signal", "tell_down"]

@@ -1,0 +1,308 @@
+"""The inbox: one order for messages and signals; wakes the scheduler.
+
+A mailbox is also the process as others see it: alive or dead, and of what. Two locks guard it.
+The *token* is held by whoever runs the process (a worker, or the caller of an inline call), or by
+the scheduler while the process waits for a worker. The *lock* makes a death one step: the process's
+own sends take it too, so that nothing it sends comes after its death.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextvars
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from elsa_actors.runtime.errors import CallExit, NoProcess
+from elsa_actors.runtime.exits import ProcessExit
+from elsa_actors.runtime.scheduler import Worker, here, scheduler, wake
+from elsa_actors.runtime.waiting import new_slot
+
+if TYPE_CHECKING:
+    from elsa_actors.runtime.actor import Process
+    from elsa_actors.runtime.links import Ties
+
+FAIR_SHARE = 100
+"""Messages a process may handle before another gets its worker."""
+
+
+class _Alive:
+    def __repr__(self) -> str:
+        return "ALIVE"
+
+
+ALIVE: Any = _Alive()
+"""The exit reason of a process that has none yet."""
+
+
+class Runner(Protocol):
+    def push(self, inbox: Any) -> None: ...
+
+
+class Internal:
+    """Base of what the library itself puts into mailboxes; `receive` does not see it."""
+
+    __slots__ = ()
+
+
+class Halt(Internal):
+    """Stop with this reason, after what was queued before."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Any) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"Halt({self.reason!r})"
+
+
+class Ask(Internal):
+    """A message that wants an answer; the first answer counts, later ones vanish."""
+
+    __slots__ = ("__weakref__", "answers", "asker", "message", "slot", "target")
+
+    def __init__(self, message: Any, asker: Mailbox | None, target: Mailbox) -> None:
+        self.message = message
+        self.asker = asker
+        self.target = target
+        self.slot = _thread.allocate_lock()
+        self.slot.acquire()
+        # Appending is one step; whoever reads takes the first.
+        self.answers: list[tuple[bool, Any]] = []
+
+    def answer(self, value: Any) -> None:
+        self.answers.append((True, value))
+        wake(self.slot)
+
+    def fail(self, reason: Any) -> None:
+        self.answers.append((False, reason))
+        wake(self.slot)
+
+    def fail_with(self, error: BaseException) -> None:
+        """The handler raised, and the process lives on."""
+        self.fail(error)
+
+    def failure(self, reason: Any) -> CallExit:
+        """The error that this reason is for the one who asked."""
+        if isinstance(reason, str) and reason == "noproc":
+            return NoProcess(self.target.ref, self.message)
+        return CallExit(reason, self.target.ref, self.message)
+
+
+class Mailbox:
+    """A process's messages, its state of life, and who runs it."""
+
+    __slots__ = (
+        "__weakref__",
+        "closing",
+        "context",
+        "current",
+        "died_on",
+        "held",
+        "inline",
+        "items",
+        "lock",
+        "names",
+        "owned",
+        "parent",
+        "pending",
+        "process",
+        "reason",
+        "receiver",
+        "ref",
+        "runner",
+        "started_at",
+        "stopped_event",
+        "ties",
+        "token",
+        "waiter",
+        "worker",
+    )
+
+    def __init__(self, process: Process) -> None:
+        self.items: deque[Any] = deque()
+        self.lock = threading.RLock()
+        self.token = _thread.allocate_lock()
+        self.process: Process | None = process
+        self.reason: Any = ALIVE
+        self.runner: Runner = scheduler
+        self.ref: Any = None
+        self.context: contextvars.Context | None = None
+        self.parent: Mailbox | None = None
+        self.waiter: Any = None  # the slot on which the process waits
+        self.receiver: Any = None  # the same, when any message may end the wait
+        self.worker: Worker | None = None
+        self.died_on: Any = None
+        self.current: Ask | None = None
+        self.pending: weakref.WeakSet[Ask] | None = None
+        self.held: deque[Any] | None = None  # what waits while the process is suspended
+        self.inline = False
+        self.ties: Ties | None = None
+        self.names: dict[Any, Any] | None = None
+        self.owned: list[tuple[Any, Callable[[Any], Any]]] | None = None
+        self.stopped_event: threading.Event | None = None
+        self.started_at = 0.0
+        self.closing = False  # a Pykka stop is under way: no new mail, not dead yet
+
+    # ---- life
+
+    def is_dead(self) -> bool:
+        return self.reason is not ALIVE
+
+    def is_buried(self) -> bool:
+        """Whether nothing of a dead process runs any more."""
+        return self.process is None
+
+    def check_alive(self) -> None:
+        """Raise ProcessExit in code whose process is dead."""
+        if self.reason is not ALIVE:
+            raise ProcessExit(self.reason)
+
+    # ---- mail
+
+    def put(self, item: Any) -> bool:
+        """Append a message and wake the process; False when it is dead, and the item is dropped."""
+        self.items.append(item)
+        # The message first, then the look: a death does it the other way round.
+        if self.reason is not ALIVE:
+            if isinstance(item, Ask):
+                item.fail("noproc")
+            if self.process is None:
+                self.items.clear()
+            return False
+        self.notify()
+        return True
+
+    def notify(self) -> None:
+        """Have the process look into its mail."""
+        if self.token.acquire(False):
+            self.runner.push(self)
+        else:
+            receiver = self.receiver
+            if receiver is not None:
+                wake(receiver)
+
+    def drop_mail(self, reason: Any) -> None:
+        """Throw the mail of a dead process away; who asked is told."""
+        for items in (self.items, self.held or ()):
+            while items:
+                try:
+                    item = items.popleft()
+                except IndexError:
+                    break
+                if isinstance(item, Ask):
+                    item.fail(reason)
+
+    def take(self, match: Callable[[Any], bool], start: int = 0) -> tuple[bool, Any, int]:
+        """Take the first message that matches, from place ``start`` on; others keep their order.
+
+        Only the process itself may call it. Returns (found, message, places looked at).
+        """
+        items = self.items
+        place = start
+        while True:
+            try:
+                item = items[place]
+            except IndexError:
+                self.check_alive()
+                return False, None, place
+            if match(item):
+                try:
+                    del items[place]
+                except IndexError:  # Dead meanwhile, and the mail is gone.
+                    self.check_alive()
+                return True, item, place
+            place += 1
+
+    # ---- turns
+
+    def turn(self, worker: Worker) -> bool:
+        """Handle some mail on this worker; False when what it ran was, or may be, a leftover.
+
+        Then the worker must end, and `end_leftover` is the last thing it does for this process.
+        """
+        if self.reason is not ALIVE:
+            self.bury()
+            return True
+        worker.inbox = self
+        self.worker = worker
+        # The worker first, then the look: a death does it the other way round.
+        if self.reason is not ALIVE:
+            return self.end_turn(worker)
+        here.inbox = self
+        process = self.process
+        context = self.context
+        if process is not None and context is not None:
+            context.run(process._turn)
+        return self.end_turn(worker)
+
+    def end_turn(self, worker: Worker) -> bool:
+        here.inbox = None
+        # No worker first, then the look: a death does it the other way round.
+        self.worker = None
+        if self.reason is not ALIVE:
+            if self.died_on is not worker:
+                return False
+            self.bury()
+        elif self.items:
+            self.runner.push(self)  # Its fair share is over.
+        else:
+            self.give_token_back()
+        return True
+
+    def end_leftover(self) -> None:
+        """The code of a dead process has come to its end."""
+        here.inbox = None
+        self.worker = None
+        self.bury()
+
+    def give_token_back(self) -> None:
+        """Let the next message wake the process; look once more for one that came meanwhile."""
+        self.token.release()
+        if (self.items or self.reason is not ALIVE) and self.token.acquire(False):
+            self.runner.push(self)
+
+    def bury(self) -> None:
+        """The last thing that the holder of a dead process's token does."""
+        process, self.process = self.process, None
+        current = self.current
+        if current is not None:
+            current.fail(self.reason)
+        self.drop_mail("noproc")
+        if process is not None:
+            process._close_owned()
+
+    def later(self, ask: Ask) -> None:
+        """Remember a request that will be answered later, or failed by the process's death."""
+        with self.lock:
+            if self.pending is None:
+                self.pending = weakref.WeakSet()
+            self.pending.add(ask)
+        if self.reason is not ALIVE:
+            ask.fail(self.reason)
+
+    def end_current(self, ask: Ask) -> None:
+        """The process is done with this request: it is answered, remembered, or fails now."""
+        # A death between the answer's fence and here leaves it to us; see `death._tell`.
+        if self.reason is not ALIVE:
+            ask.fail(self.reason)
+        self.current = None
+
+    def stopped(self) -> threading.Event:
+        """An event that is set when the process is dead; made when first asked for."""
+        with self.lock:
+            if self.stopped_event is None:
+                self.stopped_event = threading.Event()
+                if self.reason is not ALIVE:
+                    self.stopped_event.set()
+            return self.stopped_event
+
+    def __repr__(self) -> str:
+        return repr(self.ref)
+
+
+__all__ = ["ALIVE", "Ask", "Halt", "Internal", "Mailbox", "new_slot"]

@@ -1,0 +1,505 @@
+"""Lend a worker thread to a process while it has mail; grow when workers block.
+
+One worker runs at a time as long as nobody blocks: Python runs one thread at a time anyway, and a
+second would only make the first one wait. A worker that waits in the library says so and another
+takes over; one that blocks without a word is noticed by the watchdog. The invariants stand in
+docs/design.md.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import os
+import sys
+import threading
+from collections import deque
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+
+from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.errors import Forked
+from elsa_actors.runtime.exits import ProcessExit
+
+log = structlog.get_logger("elsa_actors")
+
+MAX_WORKERS = 1000
+TICK = 0.01
+"""How often the watchdog looks, in seconds, while processes wait for a worker."""
+_QUIET_TICKS = 10  # After so many looks with nobody waiting, the watchdog sleeps.
+_LATE = 0.0025  # A watchdog woken later than this had to fight for the GIL: nobody is blocked.
+_KEPT_IDLE = 4
+_IDLE_SECONDS = 10.0
+
+RUNNING, BLOCKED, STUCK, PARKED, ORPHAN, GONE, OWN = (
+    "running",
+    "blocked",
+    "stuck",
+    "parked",
+    "orphan",
+    "gone",
+    "own",
+)
+
+
+class Runnable(Protocol):
+    """What the scheduler runs: a process's mailbox."""
+
+    def turn(self, worker: Worker) -> bool:
+        """Handle some mail; False when the worker ran a leftover and must end."""
+        ...
+
+    def end_leftover(self) -> None:
+        """The last thing that a worker does that ran a leftover."""
+        ...
+
+
+class Here(threading.local):
+    """Who is running on this thread."""
+
+    inbox: Any = None  # the running process's mailbox; None on a plain thread
+    worker: Worker | None = None  # this thread's worker
+    depth: int = 0  # inline calls on this thread's stack
+    deaths: Any = None  # deaths whose consequences this thread is carrying out
+
+
+here = Here()
+
+
+class Worker:
+    """A thread that the scheduler lends, or that one process owns."""
+
+    __slots__ = (
+        "ident", "inbox", "lock", "looked", "looks", "not_before", "reported", "shots", "state",
+        "turns",
+    )  # fmt: skip
+
+    def __init__(self, state: str) -> None:
+        self.lock = _thread.allocate_lock()
+        self.lock.acquire()
+        self.state = state
+        self.ident = 0
+        self.turns = 0
+        self.looked = -1
+        self.inbox: Any = None
+        self.looks = 0
+        self.shots = 0
+        self.not_before = 0.0
+        self.reported = False
+
+    def wake(self) -> None:
+        wake(self.lock)
+
+
+def wake(lock: Any) -> None:
+    """Release a lock that a thread waits on; harmless when it is released already."""
+    try:
+        lock.release()
+    except RuntimeError:
+        pass
+
+
+class Scheduler:
+    """The pool: a queue of processes with mail, and the workers that run them."""
+
+    def __init__(self) -> None:
+        self.forked = False
+        self.queue: deque[Runnable] = deque()
+        self.lock = threading.RLock()
+        self.running = 0
+        self.workers: set[Worker] = set()
+        self.idle: list[Worker] = []
+        self.blocked_silently = 0
+        self.saturated = False
+        self.watchdog = Watchdog(self)
+
+    # ---- giving work
+
+    def push(self, inbox: Runnable) -> None:
+        """Run this mailbox soon. The caller holds its token and gives it away."""
+        self.queue.append(inbox)
+        # The queue first, then the count: a worker that parks does it the other way round.
+        if self.running == 0:
+            self.start_workers(1)
+        elif not self.watchdog.awake:
+            self.watchdog.wake()
+
+    def start_workers(self, count: int, beyond: int = 0) -> None:
+        """Let up to ``count`` workers run, unless more than ``beyond`` run already."""
+        saturated = False
+        with self.lock:
+            for _ in range(count):
+                if not self.queue or self.running > beyond:
+                    break
+                if self.idle:
+                    worker = self.idle.pop()
+                    worker.state = RUNNING
+                    self.running += 1
+                    worker.wake()
+                elif len(self.workers) >= MAX_WORKERS or not self._hire():
+                    saturated, self.saturated = not self.saturated, True
+                    break
+        if saturated:
+            self._report_saturation()
+
+    def _hire(self) -> bool:
+        worker = Worker(RUNNING)
+        try:
+            threading.Thread(
+                target=self._work, args=(worker,), name="elsa-worker", daemon=True
+            ).start()
+        except RuntimeError:  # The system gives no more threads: what there is must do.
+            return False
+        self.workers.add(worker)
+        self.running += 1
+        return True
+
+    def _report_saturation(self) -> None:
+        # As on a plain thread, with no lock held: a log processor may use the library.
+        running, here.inbox = here.inbox, None
+        try:
+            log.error(
+                "scheduler_saturated",
+                workers=len(self.workers),
+                waiting=len(self.queue),
+                orphans=len(self.watchdog.orphans),
+            )
+        finally:
+            here.inbox = running
+
+    # ---- a worker's life
+
+    def _work(self, worker: Worker) -> None:
+        worker.ident = _thread.get_ident()
+        here.worker = worker
+        queue = self.queue
+        while True:
+            try:
+                inbox = queue.popleft()
+            except IndexError:
+                if self._park(worker):
+                    continue
+                return
+            worker.turns += 1
+            if not _turn(inbox, worker):
+                self.leave(worker)
+                inbox.end_leftover()
+                return
+            if worker.state is not RUNNING:
+                self._back(worker)
+
+    def _park(self, worker: Worker) -> bool:
+        with self.lock:
+            # The count first, then the queue: `push` does it the other way round, so that one
+            # of the two sees the other.
+            self.running -= 1
+            if self.queue:
+                self.running += 1
+                return True
+            worker.state = PARKED
+            self.idle.append(worker)
+            self.saturated = False
+        if worker.lock.acquire(True, _IDLE_SECONDS):
+            return True
+        with self.lock:
+            if worker in self.idle and len(self.idle) > _KEPT_IDLE:
+                self.idle.remove(worker)
+                self.workers.discard(worker)
+                worker.state = GONE
+                return False
+        worker.lock.acquire()
+        return True
+
+    def _back(self, worker: Worker) -> None:
+        with self.lock:
+            if worker.state is STUCK:
+                self.blocked_silently -= 1
+                worker.state = RUNNING
+                self.running += 1
+
+    def leave(self, worker: Worker) -> None:
+        """The worker ran a leftover; it ends, so that nothing meant for that hits another."""
+        while True:
+            try:
+                with self.lock:
+                    self._drop(worker)
+                    worker.state = GONE
+                    self.workers.discard(worker)
+                    self.watchdog.orphans.discard(worker)
+                    # Nobody shoots at it any more; what is on its way is taken back.
+                    _set_async_exc(worker.ident, _NOTHING)
+                break
+            except ProcessExit:
+                continue
+        if self.queue and self.running == 0:
+            self.start_workers(1)
+
+    def _drop(self, worker: Worker) -> None:
+        """This worker does not count any more among those that run."""
+        if worker.state is RUNNING:
+            self.running -= 1
+        elif worker.state is STUCK:
+            self.blocked_silently -= 1
+
+    # ---- waits that say so
+
+    def block(self, worker: Worker) -> None:
+        """This worker is about to wait in the library: another may run."""
+        with self.lock:
+            if worker.state is RUNNING or worker.state is STUCK:
+                self._drop(worker)
+                worker.state = BLOCKED
+        if self.queue and self.running == 0:
+            self.start_workers(1)
+
+    def unblock(self, worker: Worker) -> None:
+        """This worker's wait is over."""
+        with self.lock:
+            if worker.state is BLOCKED:
+                worker.state = RUNNING
+                self.running += 1
+
+    # ---- the dead
+
+    def orphan(self, worker: Worker, unwind: bool) -> None:
+        """The process that this worker runs is dead; what it still runs is a leftover."""
+        with self.lock:
+            if worker.state is GONE:
+                return
+            self._drop(worker)
+            worker.state = ORPHAN
+            worker.looks = 0 if unwind else -1
+            self.watchdog.orphans.add(worker)
+        if self.queue and self.running == 0:
+            self.start_workers(1)
+        self.watchdog.wake()
+
+    def after_fork(self) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.forked = True
+        here.inbox = here.worker = here.deaths = None
+        here.depth = 0
+
+
+def _turn(inbox: Any, worker: Worker) -> bool:
+    try:
+        ended: bool = inbox.turn(worker)
+    except ProcessExit:
+        return False  # Meant for a leftover's code, and struck just after that had ended.
+    return ended
+
+
+def check_fork() -> None:
+    """Refuse to go on in a forked child."""
+    if scheduler.forked:
+        raise Forked
+
+
+class Watchdog:
+    """Looks for workers that block without saying so, and unwinds leftovers.
+
+    It ticks only while somebody waits for a worker or a leftover runs.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.awake = False
+        self.orphans: set[Worker] = set()
+        self._lock = threading.RLock()
+        self._alarm = _thread.allocate_lock()
+        self._alarm.acquire()
+        self._started = False
+
+    def wake(self) -> None:
+        with self._lock:
+            self.awake = True
+            if not self._started:
+                self._started = True
+                threading.Thread(target=self._watch, name="elsa-watchdog", daemon=True).start()
+        wake(self._alarm)
+
+    def _watch(self) -> None:
+        quiet = 0
+        pause = TICK
+        while True:
+            started = clock.now()
+            rung = self._alarm.acquire(True, pause)
+            late = clock.now() - started - pause
+            if self.scheduler.queue:
+                quiet = 0
+                if not rung:
+                    self._relieve(late)
+            else:
+                quiet += 1
+            pause = self._unwind_leftovers()
+            if self.scheduler.queue:
+                pause = min(pause, TICK)
+            elif quiet >= _QUIET_TICKS and pause >= TICK:
+                self.awake = False
+                # Asleep first, then the queue: `push` does it the other way round.
+                if not self.scheduler.queue:
+                    self._alarm.acquire(True, pause if self.orphans else -1)
+                self.awake = True
+                quiet, pause = 0, TICK
+            else:
+                pause = min(pause, TICK)
+
+    def _relieve(self, late: float) -> None:
+        """Add workers when those that run are stuck, or the GIL is free while processes wait."""
+        scheduler = self.scheduler
+        with scheduler.lock:
+            moving = False
+            for worker in scheduler.workers:
+                if worker.state is not RUNNING:
+                    continue
+                if worker.looked == worker.turns:
+                    worker.state = STUCK
+                    scheduler.running -= 1
+                    scheduler.blocked_silently += 1
+                else:
+                    worker.looked = worker.turns
+                    moving = True
+            wanted = min(len(scheduler.queue), max(1, scheduler.blocked_silently))
+            if not moving:
+                scheduler.start_workers(wanted, beyond=wanted)
+            elif late < _LATE:
+                # They move, yet the processor was idle: handlers that wait a little each.
+                more = scheduler.running + max(1, scheduler.running)
+                scheduler.start_workers(more - scheduler.running, beyond=more)
+
+    def _unwind_leftovers(self) -> float:
+        """Try to end what dead processes still run; return the pause until the next try."""
+        pause = 3600.0
+        for worker in list(self.orphans):
+            if worker.looks < 0:
+                continue
+            if worker.looks == 200 and not worker.reported:
+                worker.reported = True
+                _report_orphan(worker)
+            worker.looks += 1
+            if clock.now() >= worker.not_before and unwind(worker):
+                # Its `finally` blocks get time to run before the next shot.
+                worker.shots += 1
+                worker.not_before = clock.now() + min(0.1 * 2**worker.shots, 10.0)
+            # Every millisecond at first, then ever more rarely.
+            pause = min(pause, 0.001 if worker.looks < 100 else min(0.001 * worker.looks, 1.0))
+        return pause
+
+
+_LOCKING_MODULES = frozenset(
+    {
+        "_weakrefset",
+        "asyncio",
+        "concurrent",
+        "contextlib",
+        "functools",
+        "importlib",
+        "logging",
+        "multiprocessing",
+        "queue",
+        "selectors",
+        "socketserver",
+        "sqlite3",
+        "structlog",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "weakref",
+    }
+)
+"""Modules whose Python code holds locks that others need."""
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_async_exc.restype = ctypes.c_int
+_NOTHING = ctypes.py_object()
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def unwind(worker: Worker) -> bool:
+    """Raise ProcessExit in a leftover's code if that is safe right now.
+
+    Safe: the stack above the callback shows none of our code, and no module that holds locks in
+    Python. Elsewhere a lock could stay held that healthy processes need.
+    """
+    # With the lock held the thread cannot end, and its number not pass to another thread.
+    with scheduler.lock:
+        if worker.state is not ORPHAN or not is_safe_to_unwind(_top_frame(worker), worker.inbox):
+            return False
+        _set_async_exc(worker.ident, ProcessExit)
+        # The thread may have gone on between the look and the shot: look again, take it back.
+        if is_safe_to_unwind(_top_frame(worker), worker.inbox):
+            return True
+        _set_async_exc(worker.ident, _NOTHING)
+        return False
+
+
+def _top_frame(worker: Worker) -> FrameType | None:
+    return sys._current_frames().get(worker.ident)
+
+
+def is_safe_to_unwind(top: FrameType | None, inbox: Any) -> bool:
+    """Whether all above this process's callback is user code, and holds no lock of Python's."""
+    frame = top
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(_PACKAGE):
+            # Our first frame below the user's code must be the one that called the callback, and
+            # of this very process: an inline handler of a healthy one may stand above it.
+            if frame is top or code.co_name not in CALLBACK_CALLERS:
+                return False
+            process = frame.f_locals.get("self")
+            return getattr(process, "_inbox", None) is inbox
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] in _LOCKING_MODULES:
+            return False
+        frame = frame.f_back
+    return False
+
+
+CALLBACK_CALLERS: set[str] = {"_callback"}
+"""Names of the functions that call users' code and can bear a ProcessExit out of it."""
+
+
+def _report_orphan(worker: Worker) -> None:
+    frame = _top_frame(worker)
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "unknown"
+    log.error("orphan_thread", process=repr(worker.inbox), where=where)
+
+
+class OwnThread:
+    """A thread of one process's own, in the place of the pool."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self) -> None:
+        self.worker = Worker(OWN)
+
+    def push(self, inbox: Any) -> None:
+        worker = self.worker
+        if worker.inbox is None:
+            worker.inbox = inbox
+            threading.Thread(target=self._work, args=(inbox,), name="elsa-own", daemon=True).start()
+        worker.wake()
+
+    def _work(self, inbox: Any) -> None:
+        worker = self.worker
+        worker.ident = _thread.get_ident()
+        here.worker = worker
+        while True:
+            worker.lock.acquire()
+            if not _turn(inbox, worker):
+                scheduler.leave(worker)
+                inbox.end_leftover()
+                return
+            if inbox.is_buried():
+                return
+
+
+scheduler = Scheduler()
+"""The pool of this program."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=scheduler.after_fork)

@@ -1,0 +1,65 @@
+"""How a process waits: one lock, a deadline, woken by an answer or by its own death."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from typing import Any
+
+from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.exits import ProcessExit
+from elsa_actors.runtime.scheduler import here, scheduler
+
+
+def new_slot() -> Any:
+    """A lock that is taken; whoever has the answer releases it."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def wait(slot: Any, timeout: float | None = None) -> bool:
+    """Wait until ``slot`` is released; False when ``timeout`` seconds passed first.
+
+    The scheduler is told, so that another process may run. Raises ProcessExit when the waiting
+    process is dead, at once when it dies during the wait.
+    """
+    seconds = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+    inbox = here.inbox
+    if inbox is None:
+        return bool(slot.acquire(True, seconds))
+    inbox.waiter = slot
+    # The slot first, then the look: a death does it the other way round.
+    inbox.check_alive()
+    worker = here.worker
+    try:
+        if worker is not None:
+            scheduler.block(worker)
+        woken = bool(slot.acquire(True, seconds))
+    finally:
+        inbox.waiter = None
+        if worker is not None:
+            scheduler.unblock(worker)
+    inbox.check_alive()
+    return woken
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The moment at which a wait that starts now ends; None for a wait without an end."""
+    return None if timeout is None else clock.now() + timeout
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Seconds left until a deadline, 0.0 when it has passed."""
+    return None if deadline is None else max(deadline - clock.now(), 0.0)
+
+
+def check_timeout(timeout: Any) -> None:
+    """Refuse what is no duration: a number of seconds, 0 or more, or None."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ValueError(f"expected timeout to be seconds (0 or more) or None, got: {timeout!r}")
+
+
+__all__ = ["ProcessExit", "check_timeout", "deadline_of", "new_slot", "remaining", "wait"]

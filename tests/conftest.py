@@ -1,0 +1,40 @@
+"""What all tests share: no process outlives its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import pykka
+import pytest
+import structlog.testing
+
+from elsa_actors.runtime import process
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    # More than once: a supervisor that is killed after its child may have started that child again.
+    for _ in range(10):
+        if not (leftover := process.list()):
+            break
+        for ref in leftover:
+            process.exit(ref, "kill")
+    else:
+        pytest.fail(f"killed ten times and still there: {leftover}")
+    pykka.ActorRegistry.stop_all(timeout=5)  # the plain Pykka actors of this test
+
+
+@pytest.fixture
+def me() -> Iterator[Any]:
+    """The test's own thread as a process that traps exits: `me.ref`, `me.receive(...)`."""
+    with process.attach(trap_exit=True) as me:
+        yield me
+
+
+@pytest.fixture
+def log_events() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The structlog events of this test, from all threads: `event["event"]` is the name."""
+    with structlog.testing.capture_logs() as events:
+        yield events
