@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
@@ -12,24 +12,20 @@ from typing import Any, Self
 import structlog
 
 from elsa_actors.otp.child_spec import ChildSpec, normalise
-from elsa_actors.otp.gen_server import stop
 from elsa_actors.otp.restart import Window
 from elsa_actors.otp.supervisor import Supervisor
 from elsa_actors.runtime import process
 from elsa_actors.runtime.actor import Process, ProcessRef
 from elsa_actors.runtime.death import DeathSlot
-from elsa_actors.runtime.errors import CallExit, ChildSpecError, StartError
+from elsa_actors.runtime.errors import ChildSpecError, StartError
 from elsa_actors.runtime.exits import is_clean, is_word
 from elsa_actors.runtime.links import ties_of
-from elsa_actors.runtime.mailbox import Mailbox
-from elsa_actors.runtime.scheduler import check_fork, wake
-from elsa_actors.runtime.waiting import new_slot, wait
+from elsa_actors.runtime.mailbox import Halt, Mailbox
+from elsa_actors.runtime.scheduler import check_fork
 
 log = structlog.get_logger("elsa_actors")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# On Windows a wait without an end never sees a Ctrl-C.
-_LOOK_EVERY = None if os.name == "posix" else 0.5
 
 
 def run(children_or_spec: Any, *, name: Any = None, **flags: Any) -> int:
@@ -87,18 +83,26 @@ def run(children_or_spec: Any, *, name: Any = None, **flags: Any) -> int:
 
 
 class Signals:
-    """The first SIGINT or SIGTERM of a program is noted, the second ends it."""
+    """The first SIGINT or SIGTERM of a program is noted, the second ends it.
+
+    The main thread waits at a socket, not at a lock: Python lets it sleep on when a signal comes
+    just before it falls asleep at a lock, or is given to another thread. A byte stays.
+    """
 
     def __init__(self) -> None:
         self.caught: signal.Signals | None = None
-        self.slot = new_slot()  # Released by a signal.
+        self._ear, self._bell = socket.socketpair()
+        self._bell.setblocking(False)
         self._before: dict[signal.Signals, Any] = {}
+        self._fd_before = -1
 
     def __enter__(self) -> Self:
         try:
+            self._fd_before = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._handle)
         except ValueError:
+            self._close()
             raise RuntimeError(
                 "run() is for the main thread, which alone gets signals, and this is another;"
                 " start a supervisor here: Supervisor.start_link(...)"
@@ -109,6 +113,23 @@ class Signals:
         for number, handler in self._before.items():
             # None: it was set by C code, and Python cannot put it back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(self._fd_before)
+        self._close()
+
+    def _close(self) -> None:
+        self._ear.close()
+        self._bell.close()
+
+    def wait(self) -> None:
+        """Wait for a signal, or for `release`; it may return without either."""
+        self._ear.recv(64)
+
+    def release(self) -> None:
+        """Wake the main thread, as a lock that it waits at."""
+        try:
+            self._bell.send(b"!")
+        except OSError:
+            pass  # It has been woken so often that it will wake, or it waits no more.
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         # Nothing here may wait for a lock: the code that was interrupted may hold it.
@@ -116,7 +137,6 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.caught = signal.Signals(number)
-        wake(self.slot)
 
 
 class Top(Supervisor):
@@ -155,26 +175,22 @@ def _start_failed(reason: Any) -> int:
 def _run_to_the_end(top: ProcessRef, signals: Signals) -> int:
     inbox = top._inbox
     supervisor = inbox.process
-    _wake_at_death(inbox, signals.slot)
+    _wake_at_death(inbox, signals)
     while signals.caught is None and not inbox.is_dead():
-        wait(signals.slot, _LOOK_EVERY)
+        signals.wait()
     if signals.caught is None:
-        reason = inbox.reason
-        return 0 if is_clean(reason) and not _has_given_up(top, supervisor) else 1
+        return 0 if is_clean(inbox.reason) and not _has_given_up(top, supervisor) else 1
     log.info("program_stopping", signal=signals.caught.name)
-    try:
-        stop(top, "shutdown")
-    except CallExit:
-        pass  # It ended meanwhile, or otherwise than asked; its reason is looked at.
+    inbox.put(Halt("shutdown"))
+    while not inbox.is_dead():
+        signals.wait()
     return 0 if is_clean(inbox.reason) else 1
 
 
-def _wake_at_death(inbox: Mailbox, slot: Any) -> None:
+def _wake_at_death(inbox: Mailbox, signals: Signals) -> None:
     with inbox.lock:
-        if inbox.is_dead() and inbox.ties is None:
-            wake(slot)
-        else:
-            ties_of(inbox).watchers[DeathSlot(slot)] = None
+        if not inbox.is_dead():
+            ties_of(inbox).watchers[DeathSlot(signals)] = None
 
 
 def _has_given_up(top: ProcessRef, supervisor: Process | None) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import structlog.testing
 
 from elsa_actors.runtime import process
+from elsa_actors.runtime.scheduler import RUNNING, scheduler
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,9 @@ def _no_process_outlives_its_test() -> Iterator[None]:
     else:
         pytest.fail(f"killed ten times and still there: {leftover}")
     pykka.ActorRegistry.stop_all(timeout=5)  # the plain Pykka actors of this test
+    with scheduler.lock:  # a scheduler that miscounts is slow, and nothing else shows it
+        running = [worker for worker in scheduler.workers if worker.state is RUNNING]
+        assert len(running) == scheduler.running
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The tests cover the behaviours of the original, case by case.
 
-`tests/data/conformance.tsv` lists the observed cases of OTP and Elixir with their priorities. A test
-names in its docstring the cases that it covers; `docs/differences.md` names those that are not ported.
+`tests/data/conformance.tsv` lists the observed cases of OTP and Elixir with their priorities. A
+test names in its docstring the cases that it covers; `docs/differences.md` names those that are not
+ported.
 """
 
 from __future__ import annotations

@@ -95,6 +95,7 @@ def _handlers_are_put_back() -> Iterator[None]:
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 # ---- signals
@@ -386,13 +387,14 @@ def test_processes_are_refused() -> None:
 # ---- whole programs
 
 TILL = """
-import os, signal, subprocess, sys, time
+import os, signal, structlog, subprocess, sys, time
 from elsa_actors import *
 from elsa_actors.program import run
 from elsa_actors.otp.wrapper import Wrapper
 
 def say(*words):
-    print(*words, flush=True)
+    # In one piece, also when several threads have something to say.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 class Till(GenServer):
     trap_exit = True
@@ -407,6 +409,12 @@ class Till(GenServer):
         say("closing", reason)
         time.sleep(self.state)
         say("closed")
+"""
+
+
+# The command line configures its own.
+LOGS = """
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 """
 
 
@@ -467,29 +475,29 @@ def program() -> Iterator[Callable[..., Running]]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_program_ends_with_0_after_a_signal(program: Any, number: int) -> None:
     """The main thread is woken out of its wait, and sys.exit gets a 0."""
-    running = program("-c", TILL + "sys.exit(run([Till]))")
+    running = program("-c", TILL + LOGS + "sys.exit(run([Till]))")
     running.hears("open")
     running.signal(number)
     code, out, err = running.end()
     assert code == 0, err
-    assert "closing shutdown\nclosed\n" in out
-    assert err == ""
+    assert out == "closing shutdown\nclosed\n"
+    assert "program_stopping" in err
+    assert "Traceback" not in err
 
 
 def test_program_that_gives_up_ends_with_1(program: Any) -> None:
-    """No traceback: the events have said what happened."""
+    """And the events have said what happened."""
     code = "class Bad(GenServer):\n  def init(self): return Ok(then=Continue())\n"
-    running = program("-c", TILL + code + "sys.exit(run([Bad]))")
-    code, out, err = running.end()
+    running = program("-c", TILL + LOGS + code + "sys.exit(run([Bad]))")
+    code, _, err = running.end()
     assert code == 1
-    assert "reached_max_restarts" in out
-    assert err == ""
+    assert "reached_max_restarts" in err
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (15, 15), (2, 15), (15, 2)])
 def test_second_signal_ends_the_program_at_once(program: Any, first: int, second: int) -> None:
     """Whoever asks twice does not want to wait for a child; the shell sees 128 + the signal."""
-    running = program("-c", TILL + "sys.exit(run([(Till, 600.0)], name='shop'))")
+    running = program("-c", TILL + LOGS + "sys.exit(run([(Till, 600.0)], name='shop'))")
     running.hears("open")
     running.signal(first)
     running.hears("closing shutdown")
@@ -501,7 +509,7 @@ def test_second_signal_ends_the_program_at_once(program: Any, first: int, second
 
 def test_second_signal_ends_a_start_that_hangs(program: Any) -> None:
     """The first waits for the tree to stand; the second waits for nothing."""
-    running = program("-c", TILL + "sys.exit(run([(Till, 0.0, 600.0)]))")
+    running = program("-c", TILL + LOGS + "sys.exit(run([(Till, 0.0, 600.0)]))")
     running.hears("opening")
     running.signal(signal.SIGTERM)
     assert not running.ends_within(NEVER)
@@ -518,18 +526,20 @@ def test_program_leaves_no_other_program_behind(program: Any) -> None:
 class Says(GenServer):
     def init(self): return Ok(then=Continue())
     def handle_continue(self, _):
-        say(Wrapper.wrapped("wrapper").pid)
+        say("pid", Wrapper.wrapped("wrapper").pid)
         say("up")
 
 sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
 sys.exit(run([Wrapper.child_spec((subprocess.Popen, [sleeps]), name="wrapper"), Says]))
 """
-    running = program("-c", TILL + code)
+    running = program("-c", TILL + LOGS + code)
     running.hears("up")
     running.signal(signal.SIGTERM)
     assert running.end()[0] == 0
+    word, pid = running.said[-2].split()
+    assert word == "pid"
     with pytest.raises(ProcessLookupError):
-        os.kill(int(running.said[-2]), 0)
+        os.kill(int(pid), 0)
 
 
 # ---- the command line

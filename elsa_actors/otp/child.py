@@ -143,7 +143,7 @@ class Stopping:
         left = None if self.deadline == math.inf else max(self.deadline - clock.now(), 0.0)
         if not process.wait_dead(self.inbox, left):
             exit_signal(self.inbox, None, "kill")
-            # Not only dead, but its end told: its name must be free for the one that comes next.
+            # It may have died by itself just then: its end is told before another one starts.
             process.wait_dead(self.inbox)
         spec, reason = self.child.spec, self.inbox.reason
         if not restart.is_expected_in_shutdown(spec.restart, spec.shutdown, reason):

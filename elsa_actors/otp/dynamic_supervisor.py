@@ -159,7 +159,6 @@ class DynamicSupervisor(Supervising):
     def _restart(self, key: Any, child: Child) -> Any:
         child.will_restart()
         if self.gives_up(child.spec, self._window):
-            del self._children[key]
             return Stop("shutdown")
         try:
             child.start(self._flags.extra_arguments)

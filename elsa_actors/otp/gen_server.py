@@ -25,7 +25,7 @@ from elsa_actors.otp.results import (
 )
 from elsa_actors.runtime.actor import Asked, Process
 from elsa_actors.runtime.clock import Timer, clock
-from elsa_actors.runtime.death import DeathSlot, die, exit_signal, traps
+from elsa_actors.runtime.death import DeathSlot, exit_signal, traps
 from elsa_actors.runtime.errors import (
     AlreadyStarted,
     CallExit,
@@ -37,7 +37,6 @@ from elsa_actors.runtime.errors import (
 )
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_word
 from elsa_actors.runtime.links import ties_of
-from elsa_actors.runtime.living import forget
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import Named, local_names
 from elsa_actors.runtime.process import check_name, drop_link, find
@@ -72,6 +71,7 @@ class Request(Ask):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether an answer or a failure is there, waiting up to ``timeout`` seconds for it."""
+        check_fork()
         check_timeout(timeout)
         if self.abandoned:
             return False
@@ -235,22 +235,21 @@ class GenServer(Process):
         begin = Begin(args, kwargs, me, inbox)
         quick = timeout is None and cls._quick_init and not cls.dedicated_thread
         inline = quick and here.depth < MAX_INLINE_DEPTH
-        # The token, then the name: once it is known there may be mail, and init comes before it.
-        inbox.token.acquire(False)
+        # Before the name: once it is known there may be mail, and init comes before it.
         if not inline:
             inbox.items.append(begin)
         try:
-            _take_name(name, inbox)
+            # The parent first: it is the oldest link, and hears of a child whose name ends it.
             if link and me is not None:
                 process._link_to_parent(me)
+            _take_name(name, inbox)
         except BaseException as error:
+            process._leave_parent()
             # It never lived; what it took on the way, such as a name, is given back.
-            die(inbox, error.reason if isinstance(error, ProcessExit) else "normal")
+            process._end(error.reason if isinstance(error, ProcessExit) else "normal")
             inbox.bury()
             raise
         process._launch()
-        if inbox.reason is not ALIVE:
-            forget(inbox.ref)  # Killed by its name before it entered the list of the living.
         if inline:
             _run_inline(inbox, process, begin)
         else:
@@ -650,6 +649,9 @@ class GenServer(Process):
         self._cancel_idle()
         self._end(reason, report)
 
+    def _buried(self) -> None:
+        self._cancel_idle()
+
     def _finish(self, cause: Any) -> None:
         """A Pykka stop, or a BaseException: as `stop`."""
         self._terminate(cause.reason if isinstance(cause, ProcessExit) else cause)
@@ -796,7 +798,7 @@ def call(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     check_fork()
     if timeout is not None and timeout != 5.0:
         check_timeout(timeout)
-    inbox = find(server)
+    inbox = _find(server)
     me = here.inbox
     if me is not None:
         me.check_alive()
@@ -818,6 +820,11 @@ def call(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     if me is not None:
         me.check_alive()  # The server's end may have been its own.
     raise asked.failure(outcome)
+
+
+def _find(server: Any) -> Mailbox | None:
+    """The server's mailbox; None, which `whereis` answers, is a name that nobody has."""
+    return None if server is None else find(server)
 
 
 def _post(me: Mailbox | None, inbox: Mailbox, item: Any) -> None:
@@ -862,7 +869,7 @@ def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
 def cast(server: Any, request: Any) -> None:
     """Send a request that wants no answer; never blocks, never fails for the dead or unknown."""
     check_fork()
-    inbox = find(server)
+    inbox = _find(server)
     me = here.inbox
     if inbox is None:
         if me is not None:
@@ -889,7 +896,7 @@ def reply(sender: Any, value: Any) -> None:
 def send_request(server: Any, request: Any) -> Request:
     """Send a request and go on; the Request has the answer later. Sending never fails."""
     check_fork()
-    inbox = find(server)
+    inbox = _find(server)
     me = here.inbox
     if inbox is None:
         if me is not None:
@@ -917,7 +924,7 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None) -> N
     """
     check_fork()
     check_timeout(timeout)
-    inbox = find(server)
+    inbox = _find(server)
     me = here.inbox
     if inbox is not None and inbox is me:
         raise CallingSelf(server, ("stop", reason))
@@ -998,4 +1005,4 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-__all__ = ["GenServer", "Request", "call", "cast", "die", "reply", "send_request", "stop"]
+__all__ = ["GenServer", "Request", "call", "cast", "reply", "send_request", "stop"]

@@ -38,7 +38,7 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """Without a message for ``seconds`` comes the info message `TIMEOUT`; any message cancels it."""
+    """After ``seconds`` without a message, `TIMEOUT` comes as one; any message cancels it."""
 
     seconds: float
 

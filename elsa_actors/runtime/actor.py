@@ -26,7 +26,7 @@ from elsa_actors.runtime.links import ties_of
 from elsa_actors.runtime.living import forget, living
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import local_names
-from elsa_actors.runtime.scheduler import OwnThread, check_fork, here, wake
+from elsa_actors.runtime.scheduler import OwnThread, check_fork, here, scheduler, wake
 from elsa_actors.runtime.waiting import new_slot, wait
 
 pykka_log = logging.getLogger("pykka")
@@ -56,7 +56,8 @@ class Answer(pykka.Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._slot = new_slot()
+        # One slot for each that waits: a death wakes its own process and nobody else.
+        self._slots: list[Any] = []
         # (True, value) or (False, (exception, traceback)); the first one counts.
         self._outcomes: list[tuple[bool, Any]] = []
 
@@ -65,9 +66,15 @@ class Answer(pykka.Future[Any]):
             return super().get(timeout=timeout)
         except NotImplementedError:
             pass
-        if not self._outcomes and not wait(self._slot, timeout):
-            raise pykka.Timeout(f"{timeout} seconds")
-        wake(self._slot)  # Whoever else waits for it is next.
+        if not self._outcomes:
+            slot = new_slot()
+            self._slots.append(slot)
+            try:
+                # The slot first, then the look: the answer does it the other way round.
+                if not self._outcomes and not wait(slot, timeout) and not self._outcomes:
+                    raise pykka.Timeout(f"{timeout} seconds")
+            finally:
+                self._slots.remove(slot)
         succeeded, outcome = self._outcomes[0]
         if succeeded:
             return outcome
@@ -92,7 +99,8 @@ class Answer(pykka.Future[Any]):
         if self._outcomes or self._get_hook is not None:
             raise queue.Full
         self._outcomes.append((succeeded, outcome))
-        wake(self._slot)
+        for slot in tuple(self._slots):
+            wake(slot)
 
 
 class Asked(Ask):
@@ -155,6 +163,7 @@ class ProcessRef(pykka.ActorRef[Any]):
         return self._inbox.process
 
     def is_alive(self) -> bool:
+        check_fork()
         inbox = self._inbox
         return inbox.reason is ALIVE and not inbox.closing
 
@@ -238,6 +247,8 @@ class Process(pykka.Actor):
 
     def _set_up(self) -> None:
         inbox = Mailbox(self)
+        # Held until the launch: mail may come as soon as somebody knows the ref.
+        inbox.token.acquire()
         self._inbox = inbox
         inbox.ref = ProcessRef(self)
 
@@ -310,9 +321,14 @@ class Process(pykka.Actor):
             )
         inbox = process._inbox
         if link and me is not None:
-            process._link_to_parent(me)
-        inbox.items.append(START)
-        process._launch()
+            try:
+                process._link_to_parent(me)
+            except ProcessExit as error:
+                # It never lived; what it took in __init__, such as a name, is given back.
+                die(inbox, error.reason)
+                inbox.bury()
+                raise
+        process._start_actor_loop()
         return inbox.ref
 
     def _link_to_parent(self, parent: Mailbox) -> None:
@@ -330,15 +346,20 @@ class Process(pykka.Actor):
         inbox.started_at = clock.now()
         if self.dedicated_thread:
             inbox.runner = OwnThread()
+        scheduler.used = True
         living.append(inbox.ref)
+        if inbox.reason is not ALIVE:
+            forget(inbox.ref)  # Killed before it entered the list of the living.
         if pykka_log.isEnabledFor(logging.DEBUG):
             pykka_log.debug(f"Registered {inbox.ref}")
             pykka_log.debug(f"Starting {self}")
-        inbox.notify()
 
     def _start_actor_loop(self) -> None:
-        self._inbox.items.append(START)
+        inbox = self._inbox
+        # Before what was sent while it was made.
+        inbox.items.appendleft(START)
         self._launch()
+        inbox.runner.push(inbox)
 
     # ---- turns
 
@@ -351,6 +372,8 @@ class Process(pykka.Actor):
             except IndexError:
                 return
             if inbox.reason is not ALIVE:
+                if isinstance(item, Ask):
+                    item.fail(inbox.reason)
                 return
             self._handle(item)
             if inbox.reason is not ALIVE:
@@ -482,7 +505,7 @@ class Process(pykka.Actor):
             report = self._crash_report(reason, self._last_message)
         if inbox.owned:
             limit = clock.call_later(OWNED_SECONDS, lambda: die(inbox, reason, report))
-            self._close_owned()
+            self._close_owned(while_alive=True)
             limit.cancel()
         die(inbox, reason, report)
 
@@ -519,10 +542,18 @@ class Process(pykka.Actor):
                 return str(entry.key)
         return str(self._inbox.ref)
 
-    def _close_owned(self) -> None:
+    def _buried(self) -> None:
+        """Nothing of the dead process runs any more; let go of what others hold for it."""
+
+    def _close_owned(self, while_alive: bool = False) -> None:
         inbox = self._inbox
-        owned, inbox.owned = inbox.owned, None
-        for thing, close in reversed(owned or ()):
+        owned, inbox.owned = inbox.owned or [], None
+        while owned:
+            if while_alive and inbox.reason is not ALIVE:
+                # Killed meanwhile: `bury` closes the rest, where nothing breaks that off.
+                inbox.owned = owned
+                return
+            thing, close = owned.pop()
             try:
                 self._callback(close, thing)
             except BaseException as error:
@@ -553,7 +584,7 @@ def attach_here(trap_exit: bool) -> Process:
     process = Attached()
     process.trap_exit = trap_exit
     inbox = process._inbox
-    inbox.token.acquire()
+    scheduler.used = True
     inbox.context = None
     inbox.started_at = clock.now()
     here.inbox = inbox

@@ -18,7 +18,7 @@ from elsa_actors.runtime.exits import Down, Exit, ProcessExit, is_word
 from elsa_actors.runtime.links import Monitor, links_of, watchers_of
 from elsa_actors.runtime.living import forget
 from elsa_actors.runtime.mailbox import ALIVE, Mailbox
-from elsa_actors.runtime.scheduler import here, scheduler, wake
+from elsa_actors.runtime.scheduler import Worker, here, scheduler, wake
 
 fallback_log = logging.getLogger("elsa_actors")
 
@@ -35,22 +35,12 @@ class DeathSlot:
 def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) -> bool:
     """End this process with ``reason`` and carry out what follows; False when it was dead.
 
-    ``report`` is called in between: the process is dead, and nobody has been told yet. It runs as
-    on a plain thread, so that a log processor may use the library.
+    For a process that ends by itself. ``report`` is called when its supervisor has been told, and
+    before anybody else is: whoever hears of a crash finds it in the log. It runs as on a plain
+    thread, so that a log processor may use the library.
     """
-    if not _mark(inbox, reason):
+    if not _mark(inbox, reason, here.worker, report):
         return False
-    if report is not None:
-        running, here.inbox = here.inbox, None
-        try:
-            report()
-        except Exception:
-            # A renderer that cannot show the state must not keep the death from being told.
-            fallback_log.exception("the crash of %s could not be logged", inbox.ref)
-        finally:
-            here.inbox = running
-            _follow(inbox)
-        return True
     _follow(inbox)
     return True
 
@@ -97,12 +87,21 @@ def traps(inbox: Mailbox) -> bool:
     return process is not None and bool(process.trap_exit)
 
 
-def _mark(inbox: Mailbox, reason: Any) -> bool:
-    """The one step: from here on the process is dead for everyone else."""
+def _mark(
+    inbox: Mailbox,
+    reason: Any,
+    died_on: Worker | None = None,
+    report: Callable[[], Any] | None = None,
+) -> bool:
+    """The one step: from here on the process is dead for everyone else.
+
+    ``died_on`` is the worker on which it came to its end by itself: there is no leftover then.
+    """
     with inbox.lock:
         if inbox.reason is not ALIVE:
             return False
-        inbox.died_on = here.worker
+        inbox.died_on = died_on
+        inbox.report = report
         inbox.reason = reason
     return True
 
@@ -126,7 +125,7 @@ def _release_thread(inbox: Mailbox) -> None:
     waiter, worker, process = inbox.waiter, inbox.worker, inbox.process
     if waiter is not None:
         wake(waiter)
-    if worker is not None and worker is not here.worker:
+    if worker is not None and worker is not inbox.died_on:
         scheduler.orphan(worker, unwind=process is None or process.unwind)
 
 
@@ -147,6 +146,7 @@ def _tell(inbox: Mailbox, queue: deque[Mailbox]) -> None:
     for peer in links:
         if _signal_link(peer, inbox, reason):
             queue.append(peer)
+    _report(inbox)
     for watcher in watchers:
         if isinstance(watcher, Monitor):
             tell_down(watcher, reason)
@@ -162,11 +162,26 @@ def _tell(inbox: Mailbox, queue: deque[Mailbox]) -> None:
     if current is not None:
         current.fail(reason)
     inbox.drop_mail(reason)
+    inbox.told = True
     for ask in list(pending or ()):
         ask.fail(reason)
     if inbox.stopped_event is not None:
         inbox.stopped_event.set()
     _bury_if_idle(inbox)
+
+
+def _report(inbox: Mailbox) -> None:
+    report, inbox.report = inbox.report, None
+    if report is None:
+        return
+    running, here.inbox = here.inbox, None
+    try:
+        report()
+    except Exception:
+        # A renderer that cannot show the state must not keep the death from being told.
+        fallback_log.exception("the crash of %s could not be logged", inbox.ref)
+    finally:
+        here.inbox = running
 
 
 def _bury_if_idle(inbox: Mailbox) -> None:

@@ -114,11 +114,13 @@ class Mailbox:
         "reason",
         "receiver",
         "ref",
+        "report",
         "runner",
         "started_at",
         "stopped_event",
         "ties",
         "token",
+        "told",
         "waiter",
         "worker",
     )
@@ -146,6 +148,8 @@ class Mailbox:
         self.owned: list[tuple[Any, Callable[[Any], Any]]] | None = None
         self.stopped_event: threading.Event | None = None
         self.started_at = 0.0
+        self.report: Callable[[], Any] | None = None  # writes the crash into the log
+        self.told = False  # dead, and all that was in the mail is answered
         self.closing = False  # a Pykka stop is under way: no new mail, not dead yet
 
     # ---- life
@@ -166,12 +170,17 @@ class Mailbox:
 
     def put(self, item: Any) -> bool:
         """Append a message and wake the process; False when it is dead, and the item is dropped."""
+        if self.reason is not ALIVE:
+            # Not even queued: who comes after the death gets "noproc", whoever clears up meanwhile.
+            if isinstance(item, Ask):
+                item.fail("noproc")
+            return False
         self.items.append(item)
         # The message first, then the look: a death does it the other way round.
         if self.reason is not ALIVE:
             if isinstance(item, Ask):
-                item.fail("noproc")
-            if self.process is None:
+                item.fail(self.reason)
+            if self.told:
                 self.items.clear()
             return False
         self.notify()
@@ -237,7 +246,11 @@ class Mailbox:
         process = self.process
         context = self.context
         if process is not None and context is not None:
-            context.run(process._turn)
+            try:
+                context.run(process._turn)
+            except Exception as error:
+                # A message that cannot even be looked at: users may send what they like.
+                process._end(error)
         return self.end_turn(worker)
 
     def end_turn(self, worker: Worker) -> bool:
@@ -272,8 +285,13 @@ class Mailbox:
         current = self.current
         if current is not None:
             current.fail(self.reason)
-        self.drop_mail("noproc")
+        self.drop_mail(self.reason)
+        self.told = True
+        self.context = None
+        if self.parent is not None and self.parent.is_dead():
+            self.parent = None  # No chain of ancestors behind a process that hands over and ends.
         if process is not None:
+            process._buried()
             process._close_owned()
 
     def later(self, ask: Ask) -> None:

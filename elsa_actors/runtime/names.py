@@ -15,10 +15,10 @@ def strict(key: Any) -> Hashable:
     kind = type(key)
     if kind is str or kind is bytes:
         return key  # type: ignore[no-any-return]
-    if kind is tuple:
-        return (tuple, tuple(strict(part) for part in key))
-    if kind is frozenset:
-        return (frozenset, frozenset(strict(part) for part in key))
+    if isinstance(key, tuple):
+        return (kind, tuple(strict(part) for part in key))
+    if isinstance(key, frozenset):
+        return (kind, frozenset(strict(part) for part in key))
     hash(key)
     return (kind, key)
 

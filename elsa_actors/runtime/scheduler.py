@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ from elsa_actors.runtime.errors import Forked
 from elsa_actors.runtime.exits import ProcessExit
 
 log = structlog.get_logger("elsa_actors")
+fallback_log = logging.getLogger("elsa_actors")
 
 MAX_WORKERS = 1000
 TICK = 0.01
@@ -73,7 +75,7 @@ class Worker:
 
     __slots__ = (
         "ident", "inbox", "lock", "looked", "looks", "not_before", "reported", "shots", "state",
-        "turns",
+        "turns", "unwind",
     )  # fmt: skip
 
     def __init__(self, state: str) -> None:
@@ -88,6 +90,7 @@ class Worker:
         self.shots = 0
         self.not_before = 0.0
         self.reported = False
+        self.unwind = True  # whether its leftover may be ended by an exception
 
     def wake(self) -> None:
         wake(self.lock)
@@ -101,11 +104,20 @@ def wake(lock: Any) -> None:
         pass
 
 
+def report(event: str, **keys: Any) -> None:
+    """Log an event of the scheduler's own; what a log processor raises must not end its threads."""
+    try:
+        log.error(event, **keys)
+    except Exception:
+        fallback_log.exception("%s could not be logged", event)
+
+
 class Scheduler:
     """The pool: a queue of processes with mail, and the workers that run them."""
 
     def __init__(self) -> None:
         self.forked = False
+        self.used = False  # there was a process
         self.queue: deque[Runnable] = deque()
         self.lock = threading.RLock()
         self.running = 0
@@ -160,7 +172,7 @@ class Scheduler:
         # As on a plain thread, with no lock held: a log processor may use the library.
         running, here.inbox = here.inbox, None
         try:
-            log.error(
+            report(
                 "scheduler_saturated",
                 workers=len(self.workers),
                 waiting=len(self.queue),
@@ -175,10 +187,12 @@ class Scheduler:
         worker.ident = _thread.get_ident()
         here.worker = worker
         queue = self.queue
+        inbox: Any
         while True:
             try:
                 inbox = queue.popleft()
             except IndexError:
+                inbox = worker.inbox = None  # A parked worker keeps nobody from being let go.
                 if self._park(worker):
                     continue
                 return
@@ -194,11 +208,13 @@ class Scheduler:
         with self.lock:
             # The count first, then the queue: `push` does it the other way round, so that one
             # of the two sees the other.
-            self.running -= 1
+            # The watchdog may have taken it for stuck a moment ago; then it is not counted.
+            self._drop(worker)
+            worker.state = PARKED
             if self.queue:
+                worker.state = RUNNING
                 self.running += 1
                 return True
-            worker.state = PARKED
             self.idle.append(worker)
             self.saturated = False
         if worker.lock.acquire(True, _IDLE_SECONDS):
@@ -270,15 +286,17 @@ class Scheduler:
                 return
             self._drop(worker)
             worker.state = ORPHAN
-            worker.looks = 0 if unwind else -1
+            worker.unwind = unwind
             self.watchdog.orphans.add(worker)
         if self.queue and self.running == 0:
             self.start_workers(1)
         self.watchdog.wake()
 
     def after_fork(self) -> None:
+        # A program that had no process yet has lost none: web servers load it, then fork.
+        forked = self.used
         self.__init__()  # type: ignore[misc]
-        self.forked = True
+        self.used = self.forked = forked
         here.inbox = here.worker = here.deaths = None
         here.depth = 0
 
@@ -373,13 +391,11 @@ class Watchdog:
         """Try to end what dead processes still run; return the pause until the next try."""
         pause = 3600.0
         for worker in list(self.orphans):
-            if worker.looks < 0:
-                continue
             if worker.looks == 200 and not worker.reported:
                 worker.reported = True
                 _report_orphan(worker)
             worker.looks += 1
-            if clock.now() >= worker.not_before and unwind(worker):
+            if worker.unwind and clock.now() >= worker.not_before and unwind(worker):
                 # Its `finally` blocks get time to run before the next shot.
                 worker.shots += 1
                 worker.not_before = clock.now() + min(0.1 * 2**worker.shots, 10.0)
@@ -418,6 +434,14 @@ _NOTHING = ctypes.py_object()
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+class Unwound(ProcessExit):
+    """The ProcessExit that ends a leftover; made on its thread, with its process's reason."""
+
+    def __init__(self) -> None:
+        inbox = here.inbox
+        super().__init__("killed" if inbox is None else inbox.reason)
+
+
 def unwind(worker: Worker) -> bool:
     """Raise ProcessExit in a leftover's code if that is safe right now.
 
@@ -428,7 +452,7 @@ def unwind(worker: Worker) -> bool:
     with scheduler.lock:
         if worker.state is not ORPHAN or not is_safe_to_unwind(_top_frame(worker), worker.inbox):
             return False
-        _set_async_exc(worker.ident, ProcessExit)
+        _set_async_exc(worker.ident, Unwound)
         # The thread may have gone on between the look and the shot: look again, take it back.
         if is_safe_to_unwind(_top_frame(worker), worker.inbox):
             return True
@@ -466,7 +490,7 @@ CALLBACK_CALLERS: set[str] = {"_callback"}
 def _report_orphan(worker: Worker) -> None:
     frame = _top_frame(worker)
     where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "unknown"
-    log.error("orphan_thread", process=repr(worker.inbox), where=where)
+    report("orphan_thread", process=repr(worker.inbox), where=where)
 
 
 class OwnThread:

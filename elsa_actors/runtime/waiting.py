@@ -8,7 +8,7 @@ from typing import Any
 
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.exits import ProcessExit
-from elsa_actors.runtime.scheduler import here, scheduler
+from elsa_actors.runtime.scheduler import check_fork, here, scheduler
 
 
 def new_slot() -> Any:
@@ -27,7 +27,10 @@ def wait(slot: Any, timeout: float | None = None) -> bool:
     seconds = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
     inbox = here.inbox
     if inbox is None:
+        check_fork()
         return bool(slot.acquire(True, seconds))
+    # A signal handler of Python's may wait on top of what the main thread waits for.
+    outer = inbox.waiter
     inbox.waiter = slot
     # The slot first, then the look: a death does it the other way round.
     inbox.check_alive()
@@ -37,7 +40,7 @@ def wait(slot: Any, timeout: float | None = None) -> bool:
             scheduler.block(worker)
         woken = bool(slot.acquire(True, seconds))
     finally:
-        inbox.waiter = None
+        inbox.waiter = outer
         if worker is not None:
             scheduler.unblock(worker)
     inbox.check_alive()

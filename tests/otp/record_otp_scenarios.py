@@ -46,6 +46,8 @@ class Tree:
 
     def scenario(self) -> dict[str, Any]:
         rng = self.rng
+        if rng.random() < 0.15:
+            return self.work_that_ends()
         strategy, limit = rng.choice(STRATEGIES), rng.choice([0, 1, 2, 3, 5])
         auto = rng.choices(["never", "any_significant", "all_significant"], [4, 1, 2])[0]
         self.auto_shutdown = auto
@@ -60,6 +62,33 @@ class Tree:
             "children": children,
             "steps": steps,
             "end": end,
+        }
+
+    def work_that_ends(self) -> dict[str, Any]:
+        """Significant children that are done, fail and cannot start again, all at once."""
+        rng, names = self.rng, "abcd"[: self.rng.randint(2, 4)]
+        auto = rng.choice(["all_significant", "all_significant", "any_significant"])
+        children = [
+            {
+                "id": name,
+                "restart": rng.choice(["transient", "transient", "temporary"]),
+                "significant": rng.random() < 0.9,
+                "shutdown": 5,
+                "trap": True,
+                "script": ["ok", *rng.choices(["ok", "error", "ignore"], [4, 4, 1], k=3)],
+            }
+            for name in names
+        ]
+        steps = []
+        for _ in range(rng.randint(1, 3)):
+            several = rng.sample(names, rng.randint(1, len(names)))
+            steps.append(["together", [[one, rng.choice(REASONS)] for one in several]])
+        return {
+            "family": "supervisor",
+            "flags": [rng.choice(STRATEGIES), 5, auto],
+            "children": children,
+            "steps": steps,
+            "end": ["stop", "normal"],
         }
 
     def child(self, auto: str, top: bool) -> dict[str, Any]:

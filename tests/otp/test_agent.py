@@ -160,7 +160,7 @@ def test_unknown_request(ask):
 
 def test_agent_in_a_tree():
     """A restarted agent starts over with its first value. AGNT-02."""
-    Supervisor.start_link([Agent.child_spec(lambda: 1, name="one"), (Agent, dict)])
+    sup = Supervisor.start_link([Agent.child_spec(lambda: 1, name="one"), (Agent, dict)])
     Agent.update("one", lambda value: value + 1)
     assert Agent.get("one", lambda value: value) == 2
     first = process.whereis("one")
@@ -172,6 +172,7 @@ def test_agent_in_a_tree():
             break
         process.sleep(0.005)
     assert Agent.get("one", lambda value: value) == 1
+    Supervisor.stop(sup)
 
 
 def test_examples():

@@ -32,7 +32,7 @@ from tests.otp.supervised import (
     start,
     until,
 )
-from tests.servers import Child, Doer, Gate, Journal, Oops, nothing_comes
+from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
 REASONS = ["normal", "shutdown", ("shutdown", "x"), "boom"]
 
@@ -55,7 +55,7 @@ def refused(sup, child):
 
 
 def ended(me, sup):
-    message = me.receive(lambda message: message.ref is sup)
+    message = me.receive(lambda message: message.ref is sup, WAIT)
     assert not process.is_alive(sup)
     return message.reason
 
@@ -320,7 +320,7 @@ def test_three_restarts_are_the_default(me):
     (ref,) = refs(sup) - {other}
     process.monitor(other)
     crash(ref)
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
     assert ended(me, sup) == "shutdown"
     assert journal.take()[-2:] == [("term", "a", "boom"), ("term", "b", "shutdown")]
 
@@ -478,7 +478,10 @@ def test_all_children_are_stopped_side_by_side(me):
     process.exit(sup, "shutdown")
     for gate in gates:
         gate.reached()
-    assert sorted([me.receive().reason, me.receive().reason]) == ["killed", "shutdown"]
+    assert sorted([me.receive(timeout=WAIT).reason, me.receive(timeout=WAIT).reason]) == [
+        "killed",
+        "shutdown",
+    ]
     for place in range(3):
         journal.wait_for("stopping", place, "shutdown")
     assert process.is_alive(sup)
@@ -498,7 +501,7 @@ def test_each_child_has_its_own_time(me):
     short = DynamicSupervisor.start_child(sup, held("stuck", journal, stuck, shutdown=0.1))
     process.monitor(short)
     process.exit(sup, "shutdown")
-    assert me.receive().reason == "killed"
+    assert me.receive(timeout=WAIT).reason == "killed"
     assert process.is_alive(sup)
     slow.open()
     assert ended(me, sup) == "shutdown"

@@ -964,7 +964,6 @@ def test_none_stands_for_nobody():
         lambda: call(None, "request"),
         lambda: stop(None),
         lambda: send_request(None, "request").receive(),
-        lambda: process.send(None, "message"),
     ):
         with pytest.raises(NoProcess) as error:
             ask()

@@ -22,11 +22,13 @@ from elsa_actors import (
     NoReply,
     Ok,
     ProcessExit,
+    Registry,
     Reply,
     StartError,
     Stop,
     Supervisor,
     Timeout,
+    Via,
     call,
     cast,
     process,
@@ -885,9 +887,23 @@ def test_name_is_free_when_the_down_arrives(me, end):
         assert not process.is_alive(ref)
 
 
-@pytest.mark.parametrize("name", ["by name", Shelf("by name", {})])
-def test_holder_is_reached_by_its_name(name, me):
+def via_a_registry():
+    Registry.start(name="registry")
+    return Via("registry", ("key", 1))
+
+
+NAMES = {
+    "string": lambda: "by name",
+    "Via": via_a_registry,
+    "a kind of one's own": lambda: Shelf("by name", {}),
+}
+names = pytest.mark.parametrize("make_name", NAMES.values(), ids=NAMES)
+
+
+@names
+def test_holder_is_reached_by_its_name(make_name, me):
     """A name stands for its holder wherever a server is expected. NAME-07, NAME-09."""
+    name = make_name()
     ref = Doer.start(name=name)
     journal = Journal()
     assert process.whereis(name) is ref
@@ -905,16 +921,24 @@ def test_holder_is_reached_by_its_name(name, me):
         call(name, lambda server: None)
 
 
-def test_taken_name_of_your_own():
-    """Any kind of name refuses a second holder, and takes one after the first. NAME-09, NAME-02."""
-    holders = {}
-    first = Doer.start(name=Shelf("x", holders))
+@names
+def test_name_of_any_kind_has_one_holder(make_name):
+    """It refuses a second, takes one after the first, and keeps none that did not start.
+
+    NAME-02, NAME-04, NAME-05, NAME-09.
+    """
+    name = make_name()
+    first = Doer.start(name=name)
     with pytest.raises(AlreadyStarted) as error:
-        Doer.start(name=Shelf("x", holders))
+        Doer.start_link(name=name)
     assert error.value.ref is first
     stop(first)
-    second = Doer.start(name=Shelf("x", holders))
-    assert holders == {"x": second}
+    assert process.whereis(name) is None
+    with pytest.raises(StartError):
+        Doer.start(raises, name=name)
+    assert process.whereis(name) is None
+    second = Doer.start(name=name)
+    assert process.whereis(name) is second
 
 
 def test_register_that_cannot_be():

@@ -556,6 +556,7 @@ def test_supervised_server_under_a_via(unique):
     process.exit(first, "kill")
     until(lambda: process.whereis(Via("shop", "k")) not in (None, first))
     assert Supervisor.which_children(sup)[0].child is process.whereis(Via("shop", "k"))
+    Supervisor.stop(sup)
 
 
 class Shelf:
@@ -874,6 +875,19 @@ def test_registry_that_dies_while_one_gets_in(me, unique, monkeypatch):
         Registry.register("shop", "k")
     assert links(me.ref) == []
     assert me.ref._inbox.names in (None, {})
+
+
+def test_registry_that_is_about_to_end(me, unique):
+    """While a registry says goodbye to its holders, nobody comes in who would not be told.
+    REG-23."""
+    holder = keeper("shop", ("k", 1))
+    system_call(unique, lambda server: server.terminate("normal"), WAIT)
+    assert holder._inbox.reason == "shutdown"
+    with pytest.raises(NoProcess, match="unknown registry"):
+        Registry.register("shop", "k")
+    with pytest.raises(NoProcess, match="unknown registry"):
+        Doer.start(name=Via("shop", "k"))
+    assert links(unique) == []
 
 
 def test_holder_that_dies_while_it_makes_a_new_value(unique):

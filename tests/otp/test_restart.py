@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elsa_actors.otp.restart import (
@@ -16,6 +16,8 @@ from elsa_actors.otp.restart import (
     shuts_down,
 )
 from tests.servers import Oops
+
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(eq=False)
@@ -123,7 +125,7 @@ def test_one_for_one_does_not_look_at_the_others():
     assert plan(nobody(), A, "one_for_one") == ([], [A])
 
 
-@settings(deadline=None)
+@on_a_busy_machine
 @given(
     st.lists(st.sampled_from(["permanent", "transient", "temporary"]), min_size=1, max_size=8),
     st.data(),
@@ -182,7 +184,7 @@ def test_restarts_leave_the_window_when_they_are_older_than_it():
     assert window.admit(200.0)
 
 
-@settings(deadline=None)
+@on_a_busy_machine
 @given(
     st.integers(0, 5),
     st.floats(0.1, 10.0),

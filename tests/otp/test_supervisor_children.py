@@ -10,6 +10,7 @@ from elsa_actors import (
     GenServer,
     NoProcess,
     Ok,
+    Process,
     StartError,
     Supervisor,
     call,
@@ -26,13 +27,14 @@ from tests.otp.supervised import (
     crash_doer,
     nested,
     queued,
+    reason_of,
     ref_of,
     settled,
     spec,
     specs,
     start,
 )
-from tests.servers import Child, Doer, Gate, Journal, Oops, nothing_comes
+from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
 
 def refusal(function, *args):
@@ -210,7 +212,7 @@ def test_a_child_that_is_terminated_stays_down(me, restart):
     sup = Supervisor.start_link(specs("abc", journal, restart=restart))
     process.monitor(ref_of(sup, "b"))
     assert Supervisor.terminate_child(sup, "b") is None
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
     assert children(sup) == {"a": ref_of(sup, "a"), "b": None, "c": ref_of(sup, "c")}
     assert journal.take()[-1] == ("term", "b", "shutdown")
     assert counts(sup) == [3, 2, 0, 3]
@@ -551,3 +553,55 @@ def test_a_start_function_runs_in_the_supervisor(me):
     assert debug.get_state(ref) is sup
     assert process.info(ref)["parent"] is sup
     assert process.info(ref)["links"] == [sup]
+
+
+class Actor(Process):
+    """A Pykka actor that is a process by its base class alone."""
+
+    def __init__(self, journal):
+        super().__init__()
+        self.journal = journal
+
+    def on_receive(self, message):
+        if message == "crash":
+            raise Oops
+        return message
+
+    def on_stop(self):
+        self.journal("stopped")
+
+
+class Bound(Child):
+    """A server that has a thread of its own."""
+
+    dedicated_thread = True
+
+
+def test_a_plain_process_is_a_child(me):
+    """A Pykka actor becomes supervisable by its base class; no callback of a server is needed.
+    SADM-24, SRTY-01."""
+    journal = Journal()
+    sup = Supervisor.start_link([(Actor, journal)])
+    ref = ref_of(sup, "Actor")
+    assert ref.ask("hello") == "hello"
+    assert isinstance(reason_of(ref, ref.tell, "crash"), Oops)
+    new = ref_of(sup, "Actor")
+    assert new is not ref
+    assert new.ask("hello") == "hello"
+    assert reason_of(new, Supervisor.terminate_child, sup, "Actor") == "shutdown"
+    assert counts(sup) == [1, 0, 0, 1]
+
+
+def test_a_child_may_have_a_thread_of_its_own(me):
+    """What is bound to a thread is restarted and stopped like any other. SRTY-01, SSHD-01."""
+    journal = Journal()
+    sup = Supervisor.start_link([(Bound, "bound", journal)])
+    crash(ref_of(sup, "Bound"))
+    assert call(ref_of(sup, "Bound"), "hello") == "hello"
+    Supervisor.stop(sup)
+    assert journal.take() == [
+        ("start", "bound"),
+        ("term", "bound", "boom"),
+        ("start", "bound"),
+        ("term", "bound", "shutdown"),
+    ]

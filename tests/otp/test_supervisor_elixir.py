@@ -17,7 +17,7 @@ from elsa_actors import (
     process,
 )
 from tests.otp.supervised import answers, children, counts, crash, kill, reason_of, ref_of, spec
-from tests.servers import Journal
+from tests.servers import WAIT, Journal
 
 
 class Counter(GenServer):
@@ -90,7 +90,7 @@ def test_a_class_sets_the_defaults_of_its_child_spec(me):
     }
     sup = Supervisor.start_link([Careful], auto_shutdown="any_significant")
     assert call(ref_of(sup, "careful"), "stop") == "stopping"
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
 
 
 def test_a_supervisor_class_is_a_child_of_type_supervisor(me):
@@ -213,7 +213,7 @@ def test_a_subclass_answers_children_and_flags(me):
         ("start", "b"),
     ]
     crash(ref_of(sup, "a"))
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
 
 
 def test_supervise_says_what_it_was_not_told():

@@ -33,7 +33,7 @@ from tests.otp.supervised import (
     start,
     until,
 )
-from tests.servers import Child, Doer, Gate, Journal, nothing_comes
+from tests.servers import WAIT, Child, Doer, Gate, Journal, nothing_comes
 
 ENDLESS = 10**9
 
@@ -42,7 +42,7 @@ REASONS = ["normal", "shutdown", ("shutdown", "x"), "boom"]
 
 def ended(me, sup):
     """The reason with which the supervisor ends."""
-    message = me.receive(lambda message: message.ref is sup)
+    message = me.receive(lambda message: message.ref is sup, WAIT)
     assert not process.is_alive(sup)
     return message.reason
 
@@ -709,7 +709,7 @@ def test_a_permanent_supervisor_that_gave_up_begins_anew(me):
     journal.take()
     process.monitor(inner)
     crash(ref_of(inner, "a"))
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
     new = ref_of(sup, "sub")
     assert new is not inner
     assert list(children(new)) == ["a", "b"]
@@ -869,7 +869,7 @@ def test_a_suspended_supervisor_restarts_later(me):
     assert ref_of(sup, "a") is not ref
 
 
-def test_a_supervisor_that_is_killed_during_a_restart_leaves_nothing(me):
+def test_a_supervisor_that_is_killed_during_a_restart_leaves_nothing(me, log_events):
     """A start function under way belongs to the dead, and what it starts dies with it. SSHD-13."""
     journal, gate = Journal(), Gate()
 
@@ -892,3 +892,4 @@ def test_a_supervisor_that_is_killed_during_a_restart_leaves_nothing(me):
     assert ended(me, sup) == "killed"
     journal.wait_for("unwound", "killed")
     assert process.list() == []
+    assert not [event for event in log_events if event["event"] == "child_start_failed"]

@@ -36,7 +36,7 @@ from tests.otp.supervised import (
     specs,
     start,
 )
-from tests.servers import Child, Doer, Gate, Journal, Oops, nothing_comes
+from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
 
 class Answering(Supervisor):
@@ -195,7 +195,7 @@ def test_the_default_is_one_for_one_with_three_restarts(me):
         crash(ref_of(sup, "a"))
     assert ref_of(sup, "b") is other
     crash(ref_of(sup, "a"))
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
     assert not process.is_alive(sup)
 
 
@@ -205,7 +205,7 @@ def test_the_default_of_a_subclass_is_the_same(me):
     for _ in range(3):
         crash(ref_of(sup, "a"))
     crash(ref_of(sup, "a"))
-    assert me.receive().reason == "shutdown"
+    assert me.receive(timeout=WAIT).reason == "shutdown"
 
 
 def test_a_supervisor_traps_exits(me):
@@ -328,7 +328,7 @@ def test_a_supervisor_that_fails_ends_with_the_same_reason(me):
     process.monitor(sup)
     gate.open()
     reason = ("shutdown", ("failed_to_start_child", "x", "nope"))
-    assert me.receive().reason == reason
+    assert me.receive(timeout=WAIT).reason == reason
     with pytest.raises(StartError) as caught:
         starting.answer()
     assert caught.value.reason == reason
@@ -543,7 +543,9 @@ def test_any_shutdown_is_legal_for_any_child(me, shutdown, kind):
     child = ref_of(sup, "a")
     process.monitor(child)
     Supervisor.terminate_child(sup, "a")
-    assert me.receive().reason == ("killed" if shutdown == "brutal_kill" else "shutdown")
+    assert me.receive(timeout=WAIT).reason == (
+        "killed" if shutdown == "brutal_kill" else "shutdown"
+    )
     assert Supervisor.get_childspec(sup, "a")["shutdown"] == shutdown
 
 

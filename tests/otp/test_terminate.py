@@ -585,6 +585,27 @@ def test_stop_that_took_too_long_leaves_nothing_behind(me):
     gate.open()
 
 
+def test_stopper_that_died_waiting_leaves_nothing_behind(me):
+    """Nor those who were killed while they waited for its end."""
+    gate = Gate()
+    server = Doer.start()
+    cast(server, lambda server: gate())
+    gate.reached()
+    for _ in range(3):
+        stopper = Doer.start()
+        stopping = send_request(stopper, lambda stopper: Reply(stop(server)))
+        assert not stopping.wait(0.05)
+        process.exit(stopper, "kill")
+        pause = threading.Event()
+        for _ in range(int(WAIT / 0.01)):
+            if stopper._inbox.is_buried():
+                break
+            pause.wait(0.01)
+    ties = server._inbox.ties
+    assert ties is None or not ties.watchers
+    gate.open()
+
+
 def test_raise_in_terminate_fails_the_stop(me):
     """Whoever stops must hear that it was no clean stop. STOP-05."""
     server = clumsy(raise_oops)

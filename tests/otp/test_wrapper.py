@@ -579,6 +579,24 @@ def test_exit_signal_of_a_living_child_is_no_end(me: Any) -> None:
 # ---- other messages
 
 
+def test_ends_that_a_wrapper_knows_of_are_no_unexpected_messages(
+    me: Any, journal: Journal, registry: Any, log_events: Any
+) -> None:
+    """Links and monitors tell the same twice; a log that showed that would hide what counts."""
+    options = {"register": ("things", "k"), "delay": LONG}
+    inside = Wrapper.wrapped(first := Wrapper.start_link(child("a", journal), **options))
+    process.exit(inside, "kill")
+    until(lambda: Wrapper.wrapped(first) is None)
+    second = Wrapper.start_link((threading.Thread, [], {"target": int}), **options)
+    until(lambda: Wrapper.wrapped(second) is None)
+    third = Wrapper.start_link(
+        (threading.Thread, [], {"target": time.sleep, "args": (0.01,)}), **options
+    )
+    process.exit(registry, "kill")
+    until(lambda: Wrapper.wrapped(third) is None)
+    assert events(log_events, "unexpected_message") == []
+
+
 def test_other_messages_are_logged_and_ignored(me: Any, journal: Journal, log_events: Any) -> None:
     """As in the original, an exit signal of a stranger is one of them, "shutdown" included."""
     wrapper = Wrapper.start_link(child("a", journal))
@@ -919,40 +937,40 @@ def test_thing_that_has_registered_itself_is_content(me: Any, registry: Any) -> 
     assert Registry.whereis_name(("things", "k")) is Wrapper.wrapped(wrapper)
 
 
+@pytest.mark.parametrize("taken", ["key", "name"])
 def test_successor_of_a_killed_wrapper_waits_for_the_old_child(
-    gate: Gate, journal: Journal, registry: Any
+    gate: Gate, journal: Journal, registry: Any, log_events: Any, taken: str
 ) -> None:
     """The old connection still closes; two at a time would fight, and three failed restarts within
-    a millisecond would end the supervisor."""
-    sup = Supervisor.start_link(
-        [Wrapper.child_spec((Stubborn, "start_link", [gate, journal]), register=("things", "k"),
-                            kill_timeout=LONG)]
-    )  # fmt: skip
+    a millisecond would end the supervisor. So for a name that the child takes itself."""
+    name = "client" if taken == "name" else None
+
+    def start() -> Any:
+        journal("start")
+        return Stubborn.start_link(gate, journal, name=name)
+
+    register = ("things", "k") if taken == "key" else None
+    spec = Wrapper.child_spec((start, []), register=register, kill_timeout=LONG, delay=LONG)
+    sup = Supervisor.start_link([spec])
     (info,) = Supervisor.which_children(sup)
     old = Wrapper.wrapped(info.child)
     process.exit(info.child, "kill")
     gate.reached()
-    assert Registry.whereis_name(("things", "k")) is old
+    until(lambda: [ref for ref in process.list() if ref.actor_class is Wrapper])
+    (second,) = [ref for ref in process.list() if ref.actor_class is Wrapper]
+    until(lambda: process.info(second)["status"] == "waiting")
+    tries = journal.take()
+    assert tries.count("start") == (1 if taken == "key" else 2)
     gate.open()
-    new = until(lambda: Registry.whereis_name(("things", "k")) not in (None, old)
-                and Registry.whereis_name(("things", "k")))  # fmt: skip
-    (info,) = Supervisor.which_children(sup)
-    assert Wrapper.wrapped(info.child) is new
+    new = until(lambda: Wrapper.wrapped(second, None))
+    assert new is not old
     assert not process.is_alive(old)
-
-
-def test_successor_waits_too_when_its_own_child_finds_the_name_taken(
-    gate: Gate, journal: Journal
-) -> None:
-    """A name that the child takes in its start is held up by the same predecessor."""
-    mfa = (Stubborn, "start_link", [gate, journal], {"name": "client"})
-    sup = Supervisor.start_link([Wrapper.child_spec(mfa, kill_timeout=LONG, delay=LONG)])
-    (info,) = Supervisor.which_children(sup)
-    old = Wrapper.wrapped(info.child)
-    process.exit(info.child, "kill")
-    gate.reached()
-    gate.open()
-    until(lambda: process.whereis("client") not in (None, old))
+    if taken == "key":
+        assert Registry.whereis_name(("things", "k")) is new
+    else:
+        assert process.whereis("client") is new
+    assert journal.take() == ["start"]
+    assert events(log_events, "child_start_failed") == []
 
 
 def test_holder_that_does_not_end_in_time_keeps_its_key(
@@ -967,6 +985,20 @@ def test_holder_that_does_not_end_in_time_keeps_its_key(
     with pytest.raises(AlreadyStarted) as refused:
         Wrapper.start_link((Doer, "start_link", []), register=("things", "k"), kill_timeout=0.1)
     assert refused.value.ref is old
+
+
+def test_thing_that_ends_before_it_is_registered_gives_its_own_reason(
+    me: Any, registry: Any, journal: Journal
+) -> None:
+    """The registry refuses the dead; that the start succeeded all the same."""
+
+    def start() -> Any:
+        ref = Doer.start()
+        process.exit(ref, "early")
+        return ref
+
+    wrapper = Wrapper.start_link((start, []), register=("things", "k"), delay=0.05)
+    assert exit_from(me, wrapper) == "early"
 
 
 def test_unknown_registry_fails_the_start_before_the_thing_is_started(me: Any) -> None:
@@ -1257,7 +1289,8 @@ def test_multiprocessing_process_is_ended(me: Any, end: str, method: str) -> Non
         assert thing.exitcode == -signal.SIGTERM
     else:
         process.exit(wrapper, "kill")
-        assert until(lambda: thing.exitcode) == -signal.SIGKILL
+        # Not `exitcode`, which would look itself: a fork server tells only one who looks.
+        assert until(lambda: thing._popen.returncode) == -signal.SIGKILL
 
 
 def test_multiprocessing_process_that_others_look_at_too(me: Any) -> None:
@@ -1292,7 +1325,7 @@ def test_stop_function_takes_the_place_of_the_exit_signal(me: Any, journal: Jour
 
 def test_stop_function_that_blocks_is_not_waited_for(me: Any, gate: Gate, log_events: Any) -> None:
     """`kill_timeout` is the whole time there is."""
-    wrapper = Wrapper.start_link(SLEEPS, stop=lambda popen: gate(), kill_timeout=0.1)
+    wrapper = Wrapper.start_link(SLEEPS, stop=lambda popen: gate(), kill_timeout=1.0)
     popen = wrapped_popen(wrapper)
     stop(wrapper)
     gate.reached()

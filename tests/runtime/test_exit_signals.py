@@ -320,14 +320,23 @@ def test_target_is_dead_when_exit_returns(me):
         process.exit(process.whereis("dead on return"), "kill")
 
 
-def test_end_of_its_own_and_a_kill_agree_on_one_reason(me):
+ENDS = {
+    "stop": lambda server: Stop("done"),
+    "exit_self": lambda server: process.exit_self("done"),
+    "signal to itself": lambda server: process.exit(process.current(), "done"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+@pytest.mark.parametrize("signal", ["kill", "boom"])
+def test_end_of_its_own_and_a_signal_agree_on_one_reason(me, end, signal):
     """Finishing and being killed at once is one end, told alike to all. SIG-09."""
     seen = set()
-    for _ in range(300):
+    for _ in range(100):
         server = Doer.start_link()
         watch = process.monitor(server)
-        killer = threading.Thread(target=process.exit, args=(server, "kill"))
-        cast(server, lambda server: Stop("done"))
+        killer = threading.Thread(target=process.exit, args=(server, signal))
+        cast(server, end)
         killer.start()
         notices = {process.receive(timeout=WAIT), process.receive(timeout=WAIT)}
         reason = next(iter(notices)).reason
@@ -335,7 +344,7 @@ def test_end_of_its_own_and_a_kill_agree_on_one_reason(me):
         seen.add(reason)
         killer.join(WAIT)
         assert nothing_comes(timeout=0)
-    assert seen <= {"done", "killed"}
+    assert seen <= {"done", "killed" if signal == "kill" else signal}
 
 
 def test_signal_needs_a_ref(me):

@@ -1417,7 +1417,7 @@ def test_plain_pykka_actor_is_refused_by_name_of_the_way_out(me, what, plain_act
 
 
 @pytest.mark.parametrize("what", TAKES_A_REF)
-@pytest.mark.parametrize("wrong", [None, 7, object()], ids=["None", "7", "object"])
+@pytest.mark.parametrize("wrong", [7, (), object()], ids=["7", "()", "object"])
 def test_what_is_no_ref_is_refused(me, what, wrong):
     """A wrong address must not pass for a dead one."""
     with pytest.raises(TypeError, match="ref"):
@@ -1562,8 +1562,11 @@ with process.attach() as me:
         "ref.stop": lambda: plain.stop(),
     }}.items():
         refused(name, function)
-    if server.is_alive():
-        wrong.append("the ref says it is alive")
+    try:
+        if server.is_alive():
+            wrong.append("the ref says it is alive")
+    except Forked:
+        pass
     for one in wrong:
         print("not refused:", one, flush=True)
     os._exit(len(wrong))

@@ -554,3 +554,20 @@ def test_a_leftover_stuck_in_c_is_logged_once(monkeypatch: Any, log_events: Any)
         time.sleep(0.01)
     assert not scheduler.watchdog.orphans
     assert len([event for event in log_events if event["event"] == "orphan_thread"]) == 1
+
+
+def test_worker_taken_for_stuck_as_it_parks_is_counted_once(monkeypatch: Any):
+    """The watchdog may look between a worker's last turn and its parking; the count stays true."""
+    own = scheduler_module.Scheduler()
+    monkeypatch.setattr(own, "_hire", lambda: True)
+    worker = scheduler_module.Worker(scheduler_module.RUNNING)
+    own.workers.add(worker)
+    own.running = 1
+    worker.looked = worker.turns
+    own.queue.append(Process()._inbox)
+    own.watchdog._relieve(late=1.0)
+    own.queue.clear()
+    assert worker.state is scheduler_module.STUCK
+    worker.wake()
+    assert own._park(worker)
+    assert (own.running, own.blocked_silently) == (0, 0)
