@@ -25,7 +25,7 @@ from elsa_actors.otp.results import (
 )
 from elsa_actors.runtime.actor import Asked, Process
 from elsa_actors.runtime.clock import Timer, clock
-from elsa_actors.runtime.death import DeathSlot, exit_signal, traps
+from elsa_actors.runtime.death import exit_signal, traps
 from elsa_actors.runtime.errors import (
     AlreadyStarted,
     CallExit,
@@ -36,12 +36,11 @@ from elsa_actors.runtime.errors import (
     StartError,
 )
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_word
-from elsa_actors.runtime.links import ties_of
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import Named, local_names
-from elsa_actors.runtime.process import check_name, drop_link, find
+from elsa_actors.runtime.process import check_name, death_of, drop_link, find
 from elsa_actors.runtime.scheduler import CALLBACK_CALLERS, check_fork, here
-from elsa_actors.runtime.waiting import check_timeout, new_slot, wait
+from elsa_actors.runtime.waiting import check_timeout, wait
 
 if TYPE_CHECKING:
     from pykka import ActorRef
@@ -932,17 +931,12 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None) -> N
         me.check_alive()
     if inbox is None:
         raise NoProcess(server, ("stop", reason))
-    slot = DeathSlot(new_slot())
-    with inbox.lock:
+    with death_of(inbox) as slot:
         if inbox.reason is not ALIVE:
             raise NoProcess(server, ("stop", reason))
-        ties_of(inbox).watchers[slot] = None
-    inbox.put(Halt(reason))
-    if not wait(slot.slot, timeout) and inbox.reason is ALIVE:
-        with inbox.lock:
-            if inbox.ties is not None:
-                inbox.ties.watchers.pop(slot, None)
-        raise CallTimeout(server, ("stop", reason), timeout)
+        inbox.put(Halt(reason))
+        if not wait(slot, timeout) and inbox.reason is ALIVE:
+            raise CallTimeout(server, ("stop", reason), timeout)
     if not _same(inbox.reason, reason):
         raise CallExit(inbox.reason, server, ("stop", reason))
 

@@ -213,20 +213,26 @@ def trap_exit(flag: bool) -> bool:
     return old
 
 
-def wait_dead(inbox: Mailbox, timeout: float | None = None) -> bool:
-    """Wait until a process is dead and its end was told; False when ``timeout`` passed first."""
-    slot = DeathSlot(new_slot())
+@contextmanager
+def death_of(inbox: Mailbox) -> Iterator[Any]:
+    """A slot that is released when this process is dead and its end was told; None when it is."""
+    watcher = DeathSlot(new_slot())
     with inbox.lock:
-        if inbox.reason is not ALIVE and inbox.ties is None:
-            return True
-        ties = ties_of(inbox)
-        ties.watchers[slot] = None
+        dead = inbox.reason is not ALIVE and inbox.ties is None
+        if not dead:
+            ties_of(inbox).watchers[watcher] = None
     try:
-        return wait(slot.slot, timeout) or inbox.reason is not ALIVE
+        yield None if dead else watcher.slot
     finally:
         with inbox.lock:
             if inbox.ties is not None:
-                inbox.ties.watchers.pop(slot, None)
+                inbox.ties.watchers.pop(watcher, None)
+
+
+def wait_dead(inbox: Mailbox, timeout: float | None = None) -> bool:
+    """Wait until a process is dead and its end was told; False when ``timeout`` passed first."""
+    with death_of(inbox) as slot:
+        return slot is None or wait(slot, timeout) or inbox.reason is not ALIVE
 
 
 # ---- messages

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -104,12 +105,12 @@ def wake(lock: Any) -> None:
         pass
 
 
-def report(event: str, **keys: Any) -> None:
+def report(write: Callable[[], Any]) -> None:
     """Log an event of the scheduler's own; what a log processor raises must not end its threads."""
     try:
-        log.error(event, **keys)
+        write()
     except Exception:
-        fallback_log.exception("%s could not be logged", event)
+        fallback_log.exception("an event could not be logged")
 
 
 class Scheduler:
@@ -173,10 +174,12 @@ class Scheduler:
         running, here.inbox = here.inbox, None
         try:
             report(
-                "scheduler_saturated",
-                workers=len(self.workers),
-                waiting=len(self.queue),
-                orphans=len(self.watchdog.orphans),
+                lambda: log.error(
+                    "scheduler_saturated",
+                    workers=len(self.workers),
+                    waiting=len(self.queue),
+                    orphans=len(self.watchdog.orphans),
+                )
             )
         finally:
             here.inbox = running
@@ -490,7 +493,7 @@ CALLBACK_CALLERS: set[str] = {"_callback"}
 def _report_orphan(worker: Worker) -> None:
     frame = _top_frame(worker)
     where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "unknown"
-    report("orphan_thread", process=repr(worker.inbox), where=where)
+    report(lambda: log.error("orphan_thread", process=repr(worker.inbox), where=where))
 
 
 class OwnThread:

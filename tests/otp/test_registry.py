@@ -12,8 +12,8 @@ from elsa_actors.otp.gen_server import call, cast, stop, system_call
 from elsa_actors.otp.registry import Registry, Via
 from elsa_actors.otp.results import Ignore, Reply, Stop
 from elsa_actors.otp.supervisor import Supervisor
-from elsa_actors.runtime import process
-from elsa_actors.runtime.death import both, die
+from elsa_actors.runtime import death, process
+from elsa_actors.runtime.death import both
 from elsa_actors.runtime.errors import (
     AlreadyStarted,
     CallExit,
@@ -141,14 +141,21 @@ def test_keys_vanish_with_their_holder(unique, end):
     assert Registry.select("shop", lambda key, ref, value: True) == [("three", other, 3)]
 
 
-def test_dead_holder_that_is_not_cleaned_up_yet(me, unique):
+def held_up_death(ref, gate, monkeypatch):
+    """A thread in which this process dies, and stands at the gate before anybody is told."""
+    monkeypatch.setattr(death, "_release_thread", lambda inbox: gate())
+    dying = threading.Thread(target=death.die, args=(ref._inbox, "killed"))
+    dying.start()
+    gate.reached()
+    monkeypatch.undo()
+    return dying
+
+
+def test_dead_holder_that_is_not_cleaned_up_yet(me, unique, monkeypatch):
     """From the moment of its death a holder counts as none; its cleaning up harms no successor.
     REG-04."""
     holder, gate = keeper("shop", ("k", "old")), Gate()
-    # The report of a death is written when it is dead, and nobody has been told yet.
-    dying = threading.Thread(target=die, args=(holder._inbox, "killed", gate))
-    dying.start()
-    gate.reached()
+    dying = held_up_death(holder, gate, monkeypatch)
     assert holder._inbox.names, "cleaned up already: this test shows nothing"
     assert Registry.whereis_name(("shop", "k")) is None
     assert process.whereis(Via("shop", "k")) is None
@@ -841,12 +848,10 @@ def test_dead_registry_is_unknown_at_once(me, unique, act):
             act(name)
 
 
-def test_dead_registry_that_is_not_cleaned_up_yet(me, unique):
+def test_dead_registry_that_is_not_cleaned_up_yet(me, unique, monkeypatch):
     """From the moment of its death on, nobody gets in; who was in is about to end. REG-13."""
     holder, gate = keeper("shop", ("k", 1)), Gate()
-    dying = threading.Thread(target=die, args=(unique._inbox, "killed", gate))
-    dying.start()
-    gate.reached()
+    dying = held_up_death(unique, gate, monkeypatch)
     assert process.is_alive(holder)
     for act in (
         lambda: Registry.lookup("shop", "k"),
