@@ -10,16 +10,13 @@ from typing import Any
 from elsa_actors.otp import reports, restart
 from elsa_actors.otp.child_spec import ChildInfo, ChildSpec, as_dict
 from elsa_actors.runtime import process
-from elsa_actors.runtime.actor import ProcessRef
+from elsa_actors.runtime.actor import ProcessRef, is_plain_actor
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.death import exit_signal
 from elsa_actors.runtime.errors import AlreadyStarted, StartError
 from elsa_actors.runtime.exits import ProcessExit
 from elsa_actors.runtime.mailbox import Mailbox
 from elsa_actors.runtime.scheduler import here
-
-PlainRef: type = ProcessRef.__mro__[1]
-"""Pykka's own ref, which may be one of an actor that is no process."""
 
 
 class StartFailed(Exception):
@@ -98,7 +95,7 @@ def _start(spec: ChildSpec, extra: Iterable[Any]) -> Any:
             return answer
         case (ProcessRef() as ref, info):
             return ref, info
-        case (ref, _) | ref if isinstance(ref, PlainRef):
+        case (ref, _) | ref if is_plain_actor(ref):
             raise StartFailed(("not_a_process", ref))
         case _:
             raise StartFailed(answer)

@@ -252,25 +252,6 @@ def override(child: Any, /, **overrides: Any) -> dict[str, Any]:
     return {**fields, **overrides}
 
 
-def class_spec(cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``cls.child_spec(*args, **kwargs)`` answers.
-
-    The id is the class's ``id``, else ``name=``, else the class's name. ``restart``, ``shutdown``,
-    ``type`` and ``significant`` are there when the class sets them.
-    """
-    child_id = _class_attribute(cls, "id")
-    if child_id is None:
-        child_id = kwargs.get("name")
-    spec: dict[str, Any] = {"id": cls.__name__ if child_id is None else child_id}
-    start = (cls, "start_link", list(args))
-    spec["start"] = (*start, dict(kwargs)) if kwargs else start
-    for key in ("restart", "shutdown", "type", "significant"):
-        value = _class_attribute(cls, key)
-        if value is not None:
-            spec[key] = value
-    return spec
-
-
 def parse_start(start: Any, child_id: Any = UNSET, field: str = "start") -> Start:
     """Check a start function and its arguments; starts nothing.
 
@@ -668,12 +649,6 @@ def _load(path: str, reason: Any, child_id: Any) -> Any:
             f"{_who(child_id)}cannot import {path!r}: {type(error).__name__}: {error}",
         ) from error
     return found
-
-
-def _class_attribute(cls: type[Any], name: str) -> Any:
-    """A default that the class sets; a method or property of that name is the user's own thing."""
-    value = getattr(cls, name, None)
-    return None if hasattr(type(value), "__get__") else value
 
 
 def _listed(modules: tuple[Any, ...] | str) -> Any:

@@ -5,7 +5,6 @@ The original: https://hexdocs.pm/elixir/DynamicSupervisor.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from elsa_actors.otp import reports, restart
@@ -200,8 +199,3 @@ class DynamicSupervisor(Supervising):
 
 def _nameless(info: ChildInfo) -> ChildInfo:
     return info._replace(id=None)
-
-
-def children_of(infos: Iterable[ChildInfo]) -> list[Any]:
-    """The refs of those that run."""
-    return [info.child for info in infos if info.child not in (None, "restarting")]

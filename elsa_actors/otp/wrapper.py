@@ -18,13 +18,12 @@ from typing import Any, ClassVar
 import structlog
 
 from elsa_actors.otp.backoff import Backoff
-from elsa_actors.otp.child import PlainRef
 from elsa_actors.otp.child_spec import Start, parse_start
 from elsa_actors.otp.gen_server import GenServer, call
 from elsa_actors.otp.registry import Registry, Via
 from elsa_actors.otp.results import Ignore, NoReply, Ok, Reply, Stop
 from elsa_actors.runtime import process
-from elsa_actors.runtime.actor import Process, ProcessRef
+from elsa_actors.runtime.actor import Process, ProcessRef, is_plain_actor
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.death import exit_signal, traps
 from elsa_actors.runtime.errors import (
@@ -280,7 +279,7 @@ def adopt(answer: Any) -> Thing | None:
             return WrappedThread(answer)
         case subprocess.Popen():
             return WrappedOsProcess(answer)
-    if isinstance(answer, PlainRef):
+    if is_plain_actor(answer):
         return WrappedActor(answer)
     # Whoever has such a process has imported its module; nobody else pays for it.
     multiprocessing = sys.modules.get("multiprocessing.process")

@@ -295,14 +295,19 @@ class Process(pykka.Actor):
 
     @classmethod
     def child_spec(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The child spec that starts this class with these arguments."""
-        spec: dict[str, Any] = {
-            "id": cls.id if cls.id is not None else kwargs.get("name") or cls.__name__,
-            "start": (cls, "start_link", list(args), kwargs) if kwargs
-            else (cls, "start_link", list(args)),
-        }  # fmt: skip
+        """The child spec that starts this class with these arguments.
+
+        The id is the class's ``id``, else ``name=``, else the class's name. ``restart``,
+        ``shutdown``, ``type`` and ``significant`` are there when the class sets them.
+        """
+        child_id = _class_attribute(cls, "id")
+        if child_id is None:
+            child_id = kwargs.get("name")
+        spec: dict[str, Any] = {"id": cls.__name__ if child_id is None else child_id}
+        start = (cls, "start_link", list(args))
+        spec["start"] = (*start, dict(kwargs)) if kwargs else start
         for key in ("restart", "shutdown", "type", "significant"):
-            value = getattr(cls, key)
+            value = _class_attribute(cls, key)
             if value is not None:
                 spec[key] = value
         return spec
@@ -565,6 +570,12 @@ class Process(pykka.Actor):
         """What an `ask` raises when its process died before it answered."""
         ref = asked.target.ref
         return ActorDead(ref, asked.message, f"{ref} stopped before handling the message")
+
+
+def _class_attribute(cls: Any, name: str) -> Any:
+    """A default that the class sets; a method or property of that name is the user's own thing."""
+    value = getattr(cls, name, None)
+    return None if hasattr(type(value), "__get__") else value
 
 
 class Attached(Process):

@@ -22,22 +22,18 @@ from elsa_actors.otp.child_spec import (
     check_dynamic_flags,
     check_flags,
     check_significant,
-    class_spec,
     normalise,
     normalise_dynamic,
     override,
     parse_start,
 )
 from elsa_actors.otp.results import UNSET
+from elsa_actors.runtime.actor import Process
 from elsa_actors.runtime.errors import ChildSpecError
 
 
-class Counter:
+class Counter(Process):
     """Stands for a server: its start function answers what it was given."""
-
-    @classmethod
-    def child_spec(cls, *args, **kwargs):
-        return class_spec(cls, args, kwargs)
 
     @classmethod
     def start_link(cls, *args, **kwargs):

@@ -11,6 +11,8 @@ from elsa_actors import (
     CallingSelf,
     CallTimeout,
     Continue,
+    Down,
+    Exit,
     GenServer,
     NoProcess,
     NoReply,
@@ -29,8 +31,6 @@ from elsa_actors.otp import debug
 from elsa_actors.runtime.names import Named
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
-
-Down, Exit = process.Down, process.Exit
 
 
 class Teller(Doer):

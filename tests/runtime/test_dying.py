@@ -39,7 +39,7 @@ from elsa_actors import (
     stop,
 )
 from elsa_actors.runtime import scheduler
-from elsa_actors.runtime.names import Named
+from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
@@ -644,8 +644,8 @@ def test_unwinding_strikes_no_inline_handler_of_a_healthy_server(me):
     def loop_for_a_while(healthy):
         journal("inside", process.current(), threading.get_ident())
         turns = 0
-        deadline = process.clock.now() + 0.4
-        while process.clock.now() < deadline:
+        deadline = clock.now() + 0.4
+        while clock.now() < deadline:
             turns += 1
         gate()
         for n in range(200_000):
@@ -1007,7 +1007,7 @@ def test_log_that_fails_harms_nobody(me, going, lock):
 @pytest.mark.parametrize("error", [SystemExit, SystemExit(3), KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("kind", ["server", "plain"])
 def test_what_ends_programs_ends_one_process_only(me, kind, error):
-    """sys.exit in a callback is that process's crash, not the end of all actors. (b) 8."""
+    """sys.exit in a callback is that process's crash, not the end of all actors."""
     bystander = Doer.start()
 
     class Plain(Process):
@@ -1244,23 +1244,53 @@ def test_supervisor_knows_of_a_death_before_anybody_else_can(me):
     assert process.is_alive(supervisor)
 
 
+def test_slow_log_of_one_crash_holds_up_no_other_death(me):
+    """Who dies along with the one that crashed is woken, and its own supervisor told, at once: not
+    when the log has taken its time. SSHP-09, LINK-01.
+    """
+    journal = Journal()
+    child = {"id": "c", "start": (Child, "start_link", ["c", journal, False])}
+    supervisor = Supervisor.start_link([child])
+    old = Supervisor.which_children(supervisor)[0].child
+    crashing, sleeping = Doer.start(), Doer.start()
+    within(crashing, lambda: [process.link(ref) for ref in (sleeping, old)])
+
+    def sleep_long(server):
+        journal("asleep")
+        try:
+            process.sleep(60)
+        finally:
+            journal("woken")
+
+    cast(sleeping, sleep_long)
+    journal.wait_for("asleep")
+    gate, found = Gate(), []
+
+    def slow_log(logger, name, event):
+        if event["event"] == "process_crashed":
+            gate()
+        raise structlog.DropEvent
+
+    def ask_the_old_one():
+        try:
+            call(old, "anybody there?", timeout=LONG)
+        except CallExit as error:
+            found.append((error.reason, Supervisor.which_children(supervisor)[0].child is old))
+
+    structlog.configure(processors=[slow_log])
+    try:
+        cast(crashing, lambda server: 1 / 0)
+        gate.reached()
+        journal.wait_for("woken")
+        assert on_a_thread(ask_the_old_one) is None
+        assert found == [("noproc", False)]
+        gate.open()
+    finally:
+        gate.open()
+        structlog.reset_defaults()
+
+
 # ---- starts that meet a death
-
-
-class AtTheDoor(Named):
-    """A name whose keeper does something at the moment when a new process takes it."""
-
-    def __init__(self, act):
-        self.act = act
-
-    def whereis(self):
-        return None
-
-    def register(self, ref):
-        self.act(ref)
-
-    def unregister(self, ref):
-        pass
 
 
 @pytest.mark.parametrize("quick", [True, False], ids=["quick init", "init in its own time"])
@@ -1418,8 +1448,8 @@ def test_kill_while_it_closes_does_not_leave_the_rest_open(me):
 
     def close_slowly(thing):
         journal("closing", thing)
-        turns, deadline = 0, process.clock.now() + 0.3
-        while process.clock.now() < deadline:
+        turns, deadline = 0, clock.now() + 0.3
+        while clock.now() < deadline:
             turns += 1
         journal("closed", thing)
 

@@ -7,10 +7,19 @@ import time
 
 import pytest
 
-from elsa_actors import CallExit, Exit, ProcessExit, Reply, Stop, call, cast, process, send_request
+from elsa_actors import (
+    CallExit,
+    Down,
+    Exit,
+    ProcessExit,
+    Reply,
+    Stop,
+    call,
+    cast,
+    process,
+    send_request,
+)
 from tests.servers import WAIT, Doer, Gate, Journal, nothing_comes
-
-Down = process.Down
 
 
 def end_of(ref, act):

@@ -6,11 +6,22 @@ import threading
 
 import pytest
 
-from elsa_actors import Exit, NoProcess, Ok, Reply, Stop, call, cast, process, send_request, stop
+from elsa_actors import (
+    Down,
+    Exit,
+    NoProcess,
+    Ok,
+    ProcessExit,
+    Reply,
+    Stop,
+    call,
+    cast,
+    process,
+    send_request,
+    stop,
+)
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Doer, Gate, Journal, Oops, nothing_comes
-
-Down = process.Down
 
 
 def end_of(ref, act):
@@ -230,7 +241,7 @@ def test_unlink_at_the_moment_of_a_death_never_kills_afterwards():
             cast(killer, lambda server, other=other: process.exit(other, "boom"))
             try:
                 process.unlink(other)
-            except process.ProcessExit as error:
+            except ProcessExit as error:
                 outcomes.add(error.reason)
                 continue
             if not me.ref.is_alive():

@@ -6,12 +6,10 @@ import threading
 
 import pytest
 
-from elsa_actors import Reply, Stop, call, cast, process, send_request, stop
+from elsa_actors import Down, Exit, Reply, Stop, call, cast, process, send_request, stop
 from elsa_actors.runtime.names import Named
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Doer, Gate, Journal, Oops, nothing_comes
-
-Down, Exit = process.Down, process.Exit
 
 
 def within(ref, function):

@@ -13,6 +13,7 @@ from elsa_actors import (
     AlreadyStarted,
     NameTaken,
     NoProcess,
+    ProcessExit,
     Reply,
     call,
     cast,
@@ -525,7 +526,7 @@ def test_dead_process_holds_no_key(table):
     """A key of the dead would never be freed."""
     dead = Doer.start()
     stop(dead)
-    with pytest.raises(process.ProcessExit):
+    with pytest.raises(ProcessExit):
         table.register("k", inbox_of(dead))
     assert table.all() == []
 
