@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -91,7 +92,7 @@ def pykka_counter() -> Iterator[Measure]:
 def counter(kind: type[Counter], send: Any) -> Iterator[Measure]:
     ref = kind.start()
     try:
-        yield throughput(lambda message: send(ref, message), lambda: call(ref, "take", None))
+        yield throughput(partial(send, ref), lambda: call(ref, "take", None))
     finally:
         stop(ref)
 
