@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from elsa_actors.runtime.exits import Down, Exit, ProcessExit, is_word
 from elsa_actors.runtime.links import Monitor, links_of, watchers_of
 from elsa_actors.runtime.living import forget
-from elsa_actors.runtime.mailbox import ALIVE, Mailbox
+from elsa_actors.runtime.mailbox import ALIVE, Ask, Mailbox
 from elsa_actors.runtime.scheduler import Worker, here, scheduler, wake
 
 fallback_log = logging.getLogger("elsa_actors")
@@ -113,9 +113,15 @@ def _follow(inbox: Mailbox) -> None:
         queue.append(inbox)  # This thread is at it already, further down its stack.
         return
     here.deaths = queue = deque((inbox,))
+    rest: deque[Callable[[], None]] = deque()
     try:
-        while queue:
-            _tell(queue.popleft(), queue)
+        while queue or rest:
+            # All links first: who dies along does not wait until the log has taken its time, and
+            # its own supervisor hears of it before anybody can look.
+            if queue:
+                rest.append(_tell_links(queue.popleft(), queue))
+            else:
+                rest.popleft()()
     finally:
         here.deaths = None
 
@@ -129,7 +135,8 @@ def _release_thread(inbox: Mailbox) -> None:
         scheduler.orphan(worker, unwind=process is None or process.unwind)
 
 
-def _tell(inbox: Mailbox, queue: deque[Mailbox]) -> None:
+def _tell_links(inbox: Mailbox, queue: deque[Mailbox]) -> Callable[[], None]:
+    """Free the names, signal the links; what tells all others is returned."""
     # No mailbox's lock is held here: what follows takes other locks.
     _release_thread(inbox)
     reason = inbox.reason
@@ -146,7 +153,15 @@ def _tell(inbox: Mailbox, queue: deque[Mailbox]) -> None:
     for peer in links:
         if _signal_link(peer, inbox, reason):
             queue.append(peer)
+    return lambda: _tell_others(inbox, watchers, watching, pending)
+
+
+def _tell_others(
+    inbox: Mailbox, watchers: list[Any], watching: list[Monitor], pending: Iterable[Ask] | None
+) -> None:
+    """Log the crash, tell monitors and callers, clear up."""
     _report(inbox)
+    reason = inbox.reason
     for watcher in watchers:
         if isinstance(watcher, Monitor):
             tell_down(watcher, reason)
@@ -175,13 +190,15 @@ def _report(inbox: Mailbox) -> None:
     if report is None:
         return
     running, here.inbox = here.inbox, None
+    # What the log itself ends is told at once, too.
+    deaths, here.deaths = here.deaths, None
     try:
         report()
     except Exception:
         # A renderer that cannot show the state must not keep the death from being told.
         fallback_log.exception("the crash of %s could not be logged", inbox.ref)
     finally:
-        here.inbox = running
+        here.inbox, here.deaths = running, deaths
 
 
 def _bury_if_idle(inbox: Mailbox) -> None:

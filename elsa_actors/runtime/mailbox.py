@@ -305,7 +305,7 @@ class Mailbox:
 
     def end_current(self, ask: Ask) -> None:
         """The process is done with this request: it is answered, remembered, or fails now."""
-        # A death between the answer's fence and here leaves it to us; see `death._tell`.
+        # A death between the answer's fence and here leaves it to us; see `death._tell_others`.
         if self.reason is not ALIVE:
             ask.fail(self.reason)
         self.current = None

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import dis
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
 from typing import Any, Protocol
 
 import structlog
@@ -479,11 +481,48 @@ def is_safe_to_unwind(top: FrameType | None, inbox: Any) -> bool:
                 return False
             process = frame.f_locals.get("self")
             return getattr(process, "_inbox", None) is inbox
+        if _misses_a_handler(frame):
+            return False
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] in _LOCKING_MODULES:
             return False
         frame = frame.f_back
     return False
+
+
+_bad_loops: weakref.WeakKeyDictionary[CodeType, list[tuple[int, int]]] = weakref.WeakKeyDictionary()
+
+
+def _misses_a_handler(frame: FrameType) -> bool:
+    """Whether an exception that strikes here might miss a `finally` or the end of a `with`.
+
+    Where a loop turns, CPython may take it for raised just before the `try` that begins with the
+    loop (3.11, 3.12), or just behind the one that ends with it (3.13).
+    """
+    loops = _bad_loops.get(frame.f_code)
+    if loops is None:
+        loops = _bad_loops[frame.f_code] = list(_find_bad_loops(frame.f_code))
+    return any(start <= frame.f_lasti <= end for start, end in loops)
+
+
+def _find_bad_loops(code: CodeType) -> Iterator[tuple[int, int]]:
+    bytecode = dis.Bytecode(code)
+    handlers = getattr(bytecode, "exception_entries", ())
+
+    def handler(offset: int) -> Any:
+        return next((h.target for h in handlers if h.start <= offset < h.end), None)
+
+    for jump in bytecode if handlers else ():
+        if "JUMP_BACKWARD" not in jump.opname:
+            continue
+        turn, start = jump.offset, jump.argval
+        if sys.version_info < (3, 13):
+            # It is raised where the thread stands.
+            if handler(start - 2) != handler(start):
+                yield turn, turn
+        elif handler(turn) != handler(start):
+            # It is raised where the thread looks next, which may be the turn.
+            yield start, turn
 
 
 CALLBACK_CALLERS: set[str] = {"_callback"}

@@ -61,6 +61,16 @@ def within(ref, function):
     return call(ref, lambda server: Reply(function()), timeout=WAIT)
 
 
+def eventually(fact):
+    """Wait until something that nobody announces is so."""
+    pause = threading.Event()
+    for _ in range(int(WAIT / 0.01)):
+        if fact():
+            return True
+        pause.wait(0.01)
+    return False
+
+
 def family(journal, trap):
     """A parent, started by nobody's link, and the server that it start_linked."""
     parent = Doer.start()
@@ -547,7 +557,7 @@ def test_what_is_queued_before_stop_is_handled_first(me):
     process.send(server, "info")
     stopper = Doer.start()
     stopping = send_request(stopper, lambda stopper: Reply(stop(server)))
-    assert not stopping.wait(0.05)
+    assert eventually(lambda: process.info(server)["message_queue_len"] == 4)
     cast(server, lambda server: journal("too late"))
     gate.open()
     assert stopping.receive(WAIT) is None
@@ -593,14 +603,10 @@ def test_stopper_that_died_waiting_leaves_nothing_behind(me):
     gate.reached()
     for _ in range(3):
         stopper = Doer.start()
-        stopping = send_request(stopper, lambda stopper: Reply(stop(server)))
-        assert not stopping.wait(0.05)
+        cast(stopper, lambda stopper: stop(server))
+        assert eventually(lambda stopper=stopper: process.info(stopper)["status"] == "waiting")
         process.exit(stopper, "kill")
-        pause = threading.Event()
-        for _ in range(int(WAIT / 0.01)):
-            if stopper._inbox.is_buried():
-                break
-            pause.wait(0.01)
+        assert eventually(stopper._inbox.is_buried)
     ties = server._inbox.ties
     assert ties is None or not ties.watchers
     gate.open()
@@ -746,7 +752,7 @@ def test_kill_fails_a_stop_that_waits(me):
     gate.reached()
     stopper = Doer.start()
     stopping = send_request(stopper, lambda stopper: Reply(stop(server)))
-    assert not stopping.wait(0.05)
+    assert eventually(lambda: process.info(stopper)["status"] == "waiting")
     process.exit(server, "kill")
     with pytest.raises(CallExit) as raised:
         stopping.receive(WAIT)

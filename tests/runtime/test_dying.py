@@ -460,8 +460,10 @@ def test_leftover_loop_is_ended_by_a_process_exit(me, going):
         try:
             turns += 1
             journal("loops")
-            while going():
+            while True:
                 turns += 1
+                if not going():
+                    break
         except BaseException as error:
             journal("ended", isinstance(error, ProcessExit), getattr(error, "reason", None))
             raise
@@ -511,8 +513,10 @@ def test_leftover_that_swallows_everything_is_tried_again(me, going):
         for _ in range(3):
             try:
                 turns = 0
-                while going():
+                while True:
                     turns += 1
+                    if not going():
+                        break
             except ProcessExit:
                 journal("swallowed")
 
@@ -578,6 +582,59 @@ def test_finally_of_a_leftover_loop_runs(me, going):
         kill(server)
         journal.wait_for("over", timeout=LONG)
         assert journal.events == ["loops", "finally", "over"], n
+
+
+BAD_LOOPS = {
+    "with ends with the loop": """
+def loop(lock, step):
+    with lock:
+        turns = 0
+        while turns < 10**12:
+            turns += 1
+            step()
+""",
+    "try begins with the loop": """
+def loop(lock, step):
+    lock.acquire()
+    try:
+        while True: step()
+    finally:
+        lock.release()
+""",
+}
+
+
+@pytest.mark.parametrize("source", BAD_LOOPS.values(), ids=BAD_LOOPS.keys())
+def test_leftover_is_not_struck_where_its_lock_would_stay_held(me, source):
+    """CPython takes what strikes at a loop's turn for raised outside of the `try` or `with` that
+    begins (3.11, 3.12) or ends (3.13) with the loop: no such moment is chosen, even if no other
+    comes.
+    """
+
+    class Enough(Exception):
+        pass
+
+    def step():
+        if not go_on:
+            raise Enough
+
+    namespace = {}
+    exec(source, namespace)
+    for _ in range(25):
+        lock, journal, go_on, server = threading.Lock(), Journal(), True, Doer.start()
+
+        def run(server, lock=lock, journal=journal):
+            process.own("thing", lambda thing: journal("over"))
+            journal("loops")
+            namespace["loop"](lock, step)
+
+        cast(server, run)
+        journal.wait_for("loops")
+        kill(server)
+        eventually(lambda journal=journal: "over" in journal.events, 0.1)
+        go_on = False
+        journal.wait_for("over")
+        assert not lock.locked()
 
 
 def test_leftover_of_a_plain_process_is_ended(me, going):
