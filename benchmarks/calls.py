@@ -11,7 +11,7 @@ from typing import Any
 
 import pykka
 
-from benchmarks.floor import DEQUE, SWITCHES, deque_and_call, two_switches
+from benchmarks.floor import DEQUE, SWITCHES, deque_and_call, one_core, two_switches
 from benchmarks.report import Comparison, Measure, Section, Settings, Target
 from elsa_actors import GenServer, Reply, call, stop
 
@@ -138,6 +138,15 @@ def together(ask: Callable[[], Any], times: int) -> Measure:
 
 
 def run(settings: Settings) -> Section:
+    return _compare(settings, "A call and its answer", "")
+
+
+def run_on_one_core(settings: Settings) -> Section | None:
+    with one_core() as pinned:
+        return _compare(settings, "The same, all on one core", ", one core") if pinned else None
+
+
+def _compare(settings: Settings, title: str, where: str) -> Section:
     with ExitStack() as stack:
         enter = stack.enter_context
         found = Comparison(
@@ -153,11 +162,14 @@ def run(settings: Settings) -> Section:
             },
             settings.rounds,
         )
-    section = found.section("A call and its answer", (SWITCHES, PYKKA))
+    section = found.section(title, (SWITCHES, PYKKA))
     section.targets = [
-        Target("pooled call against two bare switches", found.ratio("pooled call", SWITCHES), 1.4),
-        Target("pooled call against Pykka's ask", found.ratio("pooled call", PYKKA), 1.0),
-        Target("inline call against Pykka's ask", found.ratio("inline call", PYKKA), 1 / 20),
+        Target(f"{name} against {peer}{where}", found.ratio(name, peer), limit)
+        for name, peer, limit in (
+            ("pooled call", SWITCHES, 1.4),
+            ("pooled call", PYKKA, 1.0),
+            ("inline call", PYKKA, 1 / 20),
+        )
     ]
     return section
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pykka
 
-from benchmarks.floor import SWITCHES, two_switches
+from benchmarks.floor import SWITCHES, one_core, two_switches
 from benchmarks.report import Comparison, Measure, Section, Settings, Target
 from elsa_actors import CallExit, GenServer, NoProcess, Ok, Reply, Supervisor, call, process
 
@@ -61,7 +61,7 @@ def crash_and_ask_the_supervisor(supervisor: Any) -> None:
 
 @contextmanager
 def supervised() -> Iterator[tuple[Measure, Measure]]:
-    spec = {"id": "fragile", "start": (Fragile, "start_link", [], {"name": _NAME})}
+    spec: dict[str, Any] = {"id": "fragile", "start": (Fragile, "start_link", [], {"name": _NAME})}
     supervisor = Supervisor.start_link([spec], max_restarts=1_000_000, max_seconds=1.0)
     try:
         yield (
@@ -114,20 +114,18 @@ def pykka_restarting_itself() -> Iterator[Measure]:
 def bare_thread() -> float:
     """A thread that ends is joined, and another one started and waited for."""
 
-    def serve() -> None:
-        answered.set()
+    answered = threading.Event()
+    thread = threading.Thread(target=answered.set)
+    thread.start()
 
     def crash() -> None:
         nonlocal thread
         thread.join()
         answered.clear()
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=answered.set)
         thread.start()
         answered.wait()
 
-    answered = threading.Event()
-    thread = threading.Thread(target=serve)
-    thread.start()
     seconds = crashes(crash)()
     thread.join()
     return seconds
@@ -144,6 +142,15 @@ def crashes(crash: Callable[[], None]) -> Measure:
 
 
 def run(settings: Settings) -> Section:
+    return _compare(settings, "From a crash to an answer", "")
+
+
+def run_on_one_core(settings: Settings) -> Section | None:
+    with one_core() as pinned:
+        return _compare(settings, "The same, all on one core", ", one core") if pinned else None
+
+
+def _compare(settings: Settings, title: str, where: str) -> Section:
     with ExitStack() as stack:
         enter = stack.enter_context
         asking, told = enter(supervised())
@@ -158,8 +165,8 @@ def run(settings: Settings) -> Section:
             settings.rounds,
         )
         assert process.whereis(_NAME) is not None
-    section = found.section("From a crash to an answer", (SWITCHES,))
+    section = found.section(title, (SWITCHES,))
     section.targets = [
-        Target("crash to answer against two bare switches", found.ratio(OURS, SWITCHES), 6)
+        Target(f"crash to answer against {SWITCHES}{where}", found.ratio(OURS, SWITCHES), 6)
     ]
     return section

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 
 from benchmarks.report import Comparison, Measure, Section, Settings
@@ -47,6 +49,33 @@ def two_switches() -> Iterator[Measure]:
         over = True
         there.set()
         thread.join()
+
+
+@contextmanager
+def one_core() -> Iterator[bool]:
+    """Keep all threads of this program on one core; False where the system cannot.
+
+    On several, a woken thread is put now on the same core and now on another, at twice the price;
+    two peers are then compared by chance.
+    """
+    tasks = Path("/proc/self/task")
+    if not hasattr(os, "sched_setaffinity") or not tasks.exists():
+        yield False
+        return
+    allowed = os.sched_getaffinity(0)
+    try:
+        _move(tasks, {max(allowed)})
+        yield True
+    finally:
+        _move(tasks, allowed)
+
+
+def _move(tasks: Path, cores: set[int]) -> None:
+    for task in tasks.iterdir():
+        try:
+            os.sched_setaffinity(int(task.name), cores)
+        except ProcessLookupError:
+            pass  # It has ended meanwhile.
 
 
 class _Handler:

@@ -19,7 +19,7 @@ Measure = Callable[[], float]
 class Settings:
     """How much to measure: rounds of each comparison, and how many servers `many` starts."""
 
-    rounds: int = 15
+    rounds: int = 31
     long_rounds: int = 3  # where a round takes seconds
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
 
@@ -75,7 +75,7 @@ class Comparison:
 
     def section(self, title: str, against: Sequence[str], note: str = "") -> Section:
         """A table of all peers, and how long each takes in those of ``against``."""
-        rows = [
+        rows: list[Sequence[str]] = [
             (
                 name,
                 micros(self.median(name)),
@@ -127,7 +127,7 @@ def summarise(sections: Iterable[Section]) -> None:
     rows = [
         (
             target.claim,
-            f"{target.figure:.3g} {target.unit}",
+            f"{target.figure:.{2 if target.figure >= 1 else 3}f} {target.unit}",
             f"{'<=' if target.at_most else '>='} {target.limit:g} {target.unit}",
             "reached" if target.reached else "MISSED",
         )

@@ -43,6 +43,10 @@ from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
+# The exception that ends a leftover may strike in a finaliser or a garbage collector's callback that
+# runs on its thread; Python reports and drops it there, and the watchdog fires again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 LONG = 20.0
 """How long a leftover may need to be unwound on a machine that has much else to do."""
 
