@@ -43,7 +43,7 @@ from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.process import Process
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
-# The exception that ends a leftover may strike in a finaliser or a garbage collector's callback that
+# What ends a leftover may strike in a finaliser or a callback of the garbage collector's that
 # runs on its thread; Python reports and drops it there, and the watchdog fires again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -18,7 +18,7 @@ from elsa_actors.runtime.mailbox import Mailbox
 from elsa_actors.runtime.scheduler import scheduler
 from tests.servers import WAIT, Doer, Gate, Journal, exit_of
 
-# The exception that ends a leftover may strike in a finaliser or a garbage collector's callback that
+# What ends a leftover may strike in a finaliser or a callback of the garbage collector's that
 # runs on its thread; Python reports and drops it there, and the watchdog fires again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
