@@ -23,7 +23,7 @@ from elsa_actors.otp.results import (
     Stop,
     Timeout,
 )
-from elsa_actors.runtime.actor import Asked, Process
+from elsa_actors.runtime.actor import Asked, Process, ProcessRef
 from elsa_actors.runtime.clock import Timer, clock
 from elsa_actors.runtime.death import exit_signal, traps
 from elsa_actors.runtime.errors import (
@@ -39,7 +39,7 @@ from elsa_actors.runtime.exits import Exit, ProcessExit, is_word
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import Named, local_names
 from elsa_actors.runtime.process import check_name, death_of, drop_link, find
-from elsa_actors.runtime.scheduler import CALLBACK_CALLERS, check_fork, here
+from elsa_actors.runtime.scheduler import CALLBACK_CALLERS, check_fork, here, scheduler
 from elsa_actors.runtime.waiting import check_timeout, wait
 
 if TYPE_CHECKING:
@@ -59,7 +59,12 @@ class Request(Ask):
     __slots__ = ("abandoned", "server")
 
     def __init__(self, message: Any, asker: Mailbox | None, target: Mailbox, server: Any) -> None:
-        super().__init__(message, asker, target)
+        # As Ask's, written out: there is one of these for every call.
+        self.message = message
+        self.asker = asker
+        self.target = target
+        self.slot = None
+        self.answers = []
         self.server = server
         self.abandoned = False
 
@@ -74,7 +79,7 @@ class Request(Ask):
         check_timeout(timeout)
         if self.abandoned:
             return False
-        return bool(self.answers) or wait(self.slot, timeout) or bool(self.answers)
+        return self.is_answered(timeout)
 
     def check(self) -> bool:
         """Whether an answer or a failure is there; does not wait."""
@@ -143,9 +148,6 @@ class IdleOver(Internal):
     """The idle timeout is over, unless another message came before."""
 
     __slots__ = ()
-
-
-_ENDED: Any = object()  # A callback did not return; the server has ended.
 
 
 class GenServer(Process):
@@ -352,10 +354,12 @@ class GenServer(Process):
         """Handle one message; what the callback said comes next is returned."""
         kind = type(item)
         if kind is Request or kind is Asked:
-            self._cancel_idle()
+            if self._idle_marker is not None:
+                self._cancel_idle()
             return self._handle_request(item)
         if kind is Cast:
-            self._cancel_idle()
+            if self._idle_marker is not None:
+                self._cancel_idle()
             return self._handle_noreply(self.handle_cast, item.request, "cast")
         if not isinstance(item, Internal):
             if kind is Exit and self._ends_me(item):
@@ -363,10 +367,18 @@ class GenServer(Process):
                 return None
             self._cancel_idle()
             if kind.__module__ == PYKKA_MESSAGES:
-                self._invoke(self._handle_receive, item)
+                self._handle_deferred(item)
                 return None
             return self._handle_plain(item)
         return self._handle_internal(item)
+
+    def _handle_deferred(self, message: Any) -> None:
+        """A proxied call that nobody waits for; what it raises ends the server."""
+        before = self.state
+        try:
+            self._callback(self._handle_receive, message)
+        except BaseException as error:
+            self._raised(error, before)
 
     def _handle_internal(self, item: Any) -> Any:
         match item:
@@ -457,7 +469,11 @@ class GenServer(Process):
                 return None
         self._last_message = request
         before = self.state
-        result = self._invoke(self.handle_call, request.message, request)
+        try:
+            result = self.handle_call(request.message, request)
+        except BaseException as error:
+            self._raised(error, before)
+            return None
         if isinstance(result, Reply):
             then = result.then
             if then is None or _is_then(then):
@@ -483,12 +499,11 @@ class GenServer(Process):
         elif isinstance(result, Stop):
             self._terminate(result.reason, request, result.reply)
             return None
-        elif result is _ENDED:
-            return None
         self._answered_nonsense(result, before)
         return None
 
     def _handle_noreply(self, callback: Callable[[Any], Any], argument: Any, kind: str) -> Any:
+        """Run a callback of the user's; what it raises ends the server."""
         if self._inbox.reason is not ALIVE:
             return None
         if self._observer is not None:
@@ -500,15 +515,17 @@ class GenServer(Process):
                 return None
         self._last_message = argument
         before = self.state
-        result = self._invoke(callback, argument)
+        try:
+            result = callback(argument)
+        except BaseException as error:
+            self._raised(error, before)
+            return None
         if result is None:
             then = None
         elif isinstance(result, NoReply) and (result.then is None or _is_then(result.then)):
             then = result.then
         elif isinstance(result, Stop) and result.reply is UNSET:
             self._terminate(result.reason)
-            return None
-        elif result is _ENDED:
             return None
         else:
             self._answered_nonsense(result, before)
@@ -558,16 +575,11 @@ class GenServer(Process):
         if self._idle_marker is not None:
             self._arm(self._idle_seconds)
 
-    def _invoke(self, callback: Callable[..., Any], *args: Any) -> Any:
-        """Run a callback of the user's; what it raises ends the server."""
-        before = self.state
-        try:
-            return callback(*args)
-        except BaseException as error:
-            if self._inbox.reason is ALIVE:
-                self.state = before
-                self._crash(error)
-            return _ENDED
+    def _raised(self, error: BaseException, before: Any) -> None:
+        """A callback raised: end with it, the state as it was before."""
+        if self._inbox.reason is ALIVE:
+            self.state = before
+            self._crash(error)
 
     def _proceed(self, then: Any) -> None:
         """Do what a callback said comes next."""
@@ -682,7 +694,7 @@ class GenServer(Process):
         return cls
 
 
-CALLBACK_CALLERS.update(("_invoke", "_callback_init"))
+CALLBACK_CALLERS.update(("_handle_request", "_handle_noreply", "_callback_init"))
 
 PYKKA_MESSAGES = "pykka.messages"
 """The module of Pykka's own messages: a proxy's calls and attributes, and the request to stop."""
@@ -735,15 +747,12 @@ def _take_name(name: Any, inbox: Mailbox) -> None:
 
 def _run_inline(inbox: Mailbox, process: GenServer, item: Any) -> None:
     """Handle one message on this thread, as that process; its token is held and given back."""
-    me = here.inbox
-    here.inbox = inbox
-    here.depth += 1
+    me, depth = here.inbox, here.depth
+    here.inbox, here.depth = inbox, depth + 1
     try:
-        assert inbox.context is not None
-        inbox.context.run(process._inline_turn, item)
+        inbox.context.run(process._inline_turn, item)  # type: ignore[union-attr]
     finally:
-        here.depth -= 1
-        here.inbox = me
+        here.inbox, here.depth = me, depth
         if inbox.reason is not ALIVE:
             inbox.bury()
         elif inbox.items:
@@ -755,7 +764,7 @@ def _run_inline(inbox: Mailbox, process: GenServer, item: Any) -> None:
 def _await_start(
     begin: Begin, inbox: Mailbox, me: Mailbox | None, timeout: float | None, inline: bool
 ) -> Any:
-    if not begin.answers and not wait(begin.slot, timeout) and not begin.answers:
+    if not begin.is_answered(timeout):
         if me is not None:
             drop_link(me, inbox)
         exit_signal(inbox, None, "kill")
@@ -794,10 +803,11 @@ def call(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     NoProcess when nobody is there, CallTimeout, CallingSelf, and CallExit with the server's reason
     when it ends before it answers, "normal" included. Blocks the caller; other processes run.
     """
-    check_fork()
+    if scheduler.forked:
+        check_fork()
     if timeout is not None and timeout != 5.0:
         check_timeout(timeout)
-    inbox = _find(server)
+    inbox = server._inbox if type(server) is ProcessRef else _find(server)
     me = here.inbox
     if me is not None:
         me.check_alive()
@@ -810,7 +820,7 @@ def call(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
         _call_inline(inbox, asked, me)
     else:
         _post(me, inbox, asked)
-    if not asked.answers and not wait(asked.slot, timeout) and not asked.answers:
+    if not asked.answers and not asked.is_answered(timeout):
         asked.abandoned = True
         raise CallTimeout(server, request, timeout)
     succeeded, outcome = asked.answers[0]
@@ -867,15 +877,20 @@ def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
 
 def cast(server: Any, request: Any) -> None:
     """Send a request that wants no answer; never blocks, never fails for the dead or unknown."""
-    check_fork()
-    inbox = _find(server)
+    if scheduler.forked:
+        check_fork()
+    inbox = server._inbox if type(server) is ProcessRef else _find(server)
     me = here.inbox
     if inbox is None:
         if me is not None:
             me.check_alive()
         return
     # What is no server gets the bare request, as it does from `call`.
-    _post(me, inbox, Cast(request) if hasattr(inbox.process, "handle_cast") else request)
+    item = Cast(request) if isinstance(inbox.process, GenServer) else request
+    if me is None:
+        inbox.put(item)
+    else:
+        _post(me, inbox, item)
 
 
 def reply(sender: Any, value: Any) -> None:
@@ -977,7 +992,7 @@ def system_call(
         with me.lock:
             me.check_alive()
             inbox.put(asked)
-    if not asked.answers and not wait(asked.slot, timeout) and not asked.answers:
+    if not asked.is_answered(timeout):
         raise CallTimeout(server, request, timeout)
     succeeded, outcome = asked.answers[0]
     if succeeded:

@@ -72,12 +72,21 @@ class Stop:
     reply: Any = UNSET
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Reply:
     """Answer the call with ``value``."""
 
     value: Any
     then: Then = None
+
+    def __init__(self, value: Any, then: Then = None) -> None:
+        # What the dataclass would write, with less of a detour: there is one of these a call.
+        _set_value(self, value)
+        _set_then(self, then)
+
+
+_set_value = vars(Reply)["value"].__set__
+_set_then = vars(Reply)["then"].__set__
 
 
 @dataclass(frozen=True, slots=True)

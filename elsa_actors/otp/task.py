@@ -49,7 +49,7 @@ class Outcome(Ask):
         super().__init__(run, owner, None)  # type: ignore[arg-type]
 
     def wait(self, timeout: float | None) -> bool:
-        return bool(self.answers) or wait(self.slot, timeout) or bool(self.answers)
+        return self.is_answered(timeout)
 
 
 class TaskProcess(GenServer):

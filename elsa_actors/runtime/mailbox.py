@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from elsa_actors.runtime.errors import CallExit, NoProcess
 from elsa_actors.runtime.exits import ProcessExit
 from elsa_actors.runtime.scheduler import Worker, here, scheduler, wake
-from elsa_actors.runtime.waiting import new_slot
+from elsa_actors.runtime.waiting import new_slot, wait
 
 if TYPE_CHECKING:
     from elsa_actors.runtime.actor import Process
@@ -69,18 +69,31 @@ class Ask(Internal):
         self.message = message
         self.asker = asker
         self.target = target
-        self.slot = _thread.allocate_lock()
-        self.slot.acquire()
+        self.slot: Any = None  # made by whoever waits; an inline answer needs none
         # Appending is one step; whoever reads takes the first.
         self.answers: list[tuple[bool, Any]] = []
 
     def answer(self, value: Any) -> None:
-        self.answers.append((True, value))
-        wake(self.slot)
+        self._arrive((True, value))
 
     def fail(self, reason: Any) -> None:
-        self.answers.append((False, reason))
-        wake(self.slot)
+        self._arrive((False, reason))
+
+    def _arrive(self, answer: tuple[bool, Any]) -> None:
+        self.answers.append(answer)
+        # The answer first, then the slot: whoever waits does it the other way round.
+        slot = self.slot
+        if slot is not None:
+            wake(slot)
+
+    def is_answered(self, timeout: float | None) -> bool:
+        """Whether an answer is there, waiting up to ``timeout`` seconds for it."""
+        if self.answers:
+            return True
+        slot = self.slot
+        if slot is None:
+            slot = self.slot = new_slot()
+        return bool(self.answers) or wait(slot, timeout) or bool(self.answers)
 
     def fail_with(self, error: BaseException) -> None:
         """The handler raised, and the process lives on."""
@@ -183,7 +196,12 @@ class Mailbox:
             if self.told:
                 self.items.clear()
             return False
-        self.notify()
+        # As `notify`, written out: there is one of these for every message.
+        token = self.token
+        if not token.locked() and token.acquire(False):
+            self.runner.push(self)
+        elif self.receiver is not None:
+            self.notify()
         return True
 
     def notify(self) -> None:

@@ -43,6 +43,9 @@ class SpiedToken:
     def acquire(self, blocking: bool = True) -> bool:
         return self._lock.acquire(blocking)
 
+    def locked(self) -> bool:
+        return self._lock.locked()
+
     def release(self) -> None:
         if self.before:
             self.before()
