@@ -35,7 +35,7 @@ from elsa_actors.runtime.errors import (
     NoProcess,
     StartError,
 )
-from elsa_actors.runtime.exits import Exit, ProcessExit, is_word
+from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean, is_word
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import Named, local_names
 from elsa_actors.runtime.process import check_name, death_of, drop_link, find
@@ -186,6 +186,7 @@ class GenServer(Process):
                 f"{cls.__qualname__} defines __init__; a GenServer is set up in"
                 " init(self, ...), which runs in the new process"
             )
+        _check_private_names(cls)
         if cls.dedicated_thread and cls.inline:
             raise TypeError(
                 f"{cls.__qualname__} has both dedicated_thread and inline; a server stays on a"
@@ -705,6 +706,25 @@ def _is_pykka_stop(item: Any) -> bool:
     return kind.__name__ == "_ActorStop" and kind.__module__ == PYKKA_MESSAGES
 
 
+_OURS = ("elsa_actors.otp.", "elsa_actors.runtime.", "pykka.")
+
+
+def _check_private_names(cls: type) -> None:
+    """Refuse a helper that by chance is called as one of ours: it would run in its place."""
+    if cls.__module__.startswith("elsa_actors.otp."):
+        return
+    taken: set[str] = set()
+    for base in cls.__mro__[1:]:
+        if base.__module__.startswith(_OURS):
+            taken.update(base.__dict__)
+    for name in cls.__dict__:
+        if name.startswith("_") and not name.startswith("__") and name in taken:
+            raise TypeError(
+                f"{cls.__qualname__} defines {name}, which its base class needs for itself;"
+                " give yours another name"
+            )
+
+
 def _check_init(cls: type, init: Any) -> None:
     try:
         parameters = inspect.signature(init).parameters
@@ -908,7 +928,10 @@ def reply(sender: Any, value: Any) -> None:
 
 
 def send_request(server: Any, request: Any) -> Request:
-    """Send a request and go on; the Request has the answer later. Sending never fails."""
+    """Send a request and go on; the Request has the answer later. Sending never fails.
+
+    The handler of an ``inline`` server that is idle runs here and now, on the sender's thread.
+    """
     check_fork()
     inbox = _find(server)
     me = here.inbox
@@ -919,6 +942,8 @@ def send_request(server: Any, request: Any) -> Request:
     asked = Request(request, me, inbox, server)
     if inbox is me:
         asked.fail("calling_self")
+    elif inbox.inline and here.depth < MAX_INLINE_DEPTH and inbox.token.acquire(False):
+        _call_inline(inbox, asked, me)
     else:
         _post(me, inbox, asked)
     return asked
@@ -949,11 +974,33 @@ def stop(server: Any, reason: Any = "normal", timeout: float | None = None) -> N
     with death_of(inbox) as slot:
         if inbox.reason is not ALIVE:
             raise NoProcess(server, ("stop", reason))
-        inbox.put(Halt(reason))
+        if not _stop_here(inbox, me, reason):
+            inbox.put(Halt(reason))
         if not wait(slot, timeout) and inbox.reason is ALIVE:
             raise CallTimeout(server, ("stop", reason), timeout)
     if not _same(inbox.reason, reason):
         raise CallExit(inbox.reason, server, ("stop", reason))
+
+
+def _stop_here(inbox: Mailbox, me: Mailbox | None, reason: Any) -> bool:
+    """Stop an idle server that has nothing to do at its end on this thread: it costs no switch."""
+    process: Any = inbox.process
+    if (
+        not isinstance(process, GenServer)
+        or type(process).terminate is not GenServer.terminate
+        or process.dedicated_thread
+        or process._suspended
+        or inbox.owned
+        or not is_clean(reason)
+        or here.depth >= MAX_INLINE_DEPTH
+        or not inbox.token.acquire(False)
+    ):
+        return False
+    if inbox.items or inbox.reason is not ALIVE or (me is not None and me.reason is not ALIVE):
+        inbox.runner.push(inbox)
+        return False
+    _run_inline(inbox, process, Halt(reason))
+    return True
 
 
 def system_call(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from elsa_actors.runtime.clock import clock
@@ -47,6 +49,19 @@ def wait(slot: Any, timeout: float | None = None) -> bool:
     return woken
 
 
+@contextmanager
+def blocking() -> Iterator[None]:
+    """Around a call that blocks outside of the library: the scheduler lets another worker run."""
+    worker = here.worker
+    if worker is not None:
+        scheduler.block(worker)
+    try:
+        yield
+    finally:
+        if worker is not None:
+            scheduler.unblock(worker)
+
+
 def deadline_of(timeout: float | None) -> float | None:
     """The moment at which a wait that starts now ends; None for a wait without an end."""
     return None if timeout is None else clock.now() + timeout
@@ -65,4 +80,12 @@ def check_timeout(timeout: Any) -> None:
         raise ValueError(f"expected timeout to be seconds (0 or more) or None, got: {timeout!r}")
 
 
-__all__ = ["ProcessExit", "check_timeout", "deadline_of", "new_slot", "remaining", "wait"]
+__all__ = [
+    "ProcessExit",
+    "blocking",
+    "check_timeout",
+    "deadline_of",
+    "new_slot",
+    "remaining",
+    "wait",
+]

@@ -13,6 +13,7 @@ from elsa_actors import (
     CallExit,
     Continue,
     Down,
+    DynamicSupervisor,
     Exit,
     GenServer,
     Hibernate,
@@ -29,6 +30,7 @@ from elsa_actors import (
     Supervisor,
     Timeout,
     Via,
+    Wrapper,
     call,
     cast,
     process,
@@ -1171,3 +1173,22 @@ def test_start_timeout_of_a_dedicated_thread():
     with pytest.raises(StartError) as error:
         OnItsOwn.start(lambda server: gate(library=True), timeout=0.05)
     assert error.value.reason == "timeout"
+
+
+@pytest.mark.parametrize("base", [GenServer, Supervisor, DynamicSupervisor, Wrapper])
+def test_a_helper_with_a_name_of_ours_is_refused_where_it_is_written(base: type) -> None:
+    """A server whose `_handle` replaced the library's would fail in ways nobody understands."""
+    with pytest.raises(TypeError, match="Mine defines _handle, .* give yours another name"):
+        type("Mine", (base,), {"_handle": lambda self, message: None, "__qualname__": "Mine"})
+
+
+def test_a_helper_with_a_name_of_a_supervisors_own_is_refused() -> None:
+    """A subclass of Supervisor must not replace how children are started."""
+    with pytest.raises(TypeError, match="Mine defines _start,"):
+        type("Mine", (Supervisor,), {"_start": lambda self: None, "__qualname__": "Mine"})
+
+
+def test_other_private_names_and_overridden_helpers_of_users_own_are_fine() -> None:
+    """Only our names are taken: users override their own helpers as they like."""
+    base = type("Base", (GenServer,), {"_price": lambda self: 1})
+    assert type("Mine", (base,), {"_price": lambda self: 2})()._price() == 2
