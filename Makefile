@@ -22,6 +22,7 @@ FOR_CHECK := $(VENV)/.for-check
 FOR_DEMO := $(VENV)/.for-demo
 FOR_BENCH := $(VENV)/.for-bench
 PYKKA_TESTS := $(VENV)/.pykka-tests
+APACHE_KAFKA := $(VENV)/.apache-kafka
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --editable
@@ -33,7 +34,7 @@ TYPED := elsa_actors $(wildcard tests/typed)
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := test
 
-test: $(FOR_TEST) $(PYKKA_TESTS)
+test: $(FOR_TEST) $(PYKKA_TESTS) $(APACHE_KAFKA)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(FOR_CHECK)
@@ -71,11 +72,11 @@ $(MADE):
 	@touch $@
 
 $(FOR_TEST): $(MADE) setup.cfg
-	$(INSTALL) '.[test]'
+	$(INSTALL) '.[test,demo,apache-kafka]'
 	@touch $@
 
 $(FOR_CHECK): $(MADE) setup.cfg
-	$(INSTALL) '.[test,dev]'
+	$(INSTALL) '.[test,demo,apache-kafka,dev]'
 	@touch $@
 
 $(FOR_DEMO): $(MADE) setup.cfg
@@ -95,4 +96,11 @@ $(PYKKA_TESTS): $(FOR_TEST)
 	    $(BIN)/python -m pip download --quiet --no-deps --no-binary pykka --dest $(PYKKA) pykka==$$pykka && \
 	    tar -xzf $(PYKKA)/pykka-$$pykka.tar.gz -C $(PYKKA); \
 	fi
+	@touch $@
+
+# Apache Kafka, for the tests that need the real thing: fetched and started once, so that no test
+# waits for that.
+$(APACHE_KAFKA): $(FOR_TEST)
+	@echo "fetching Apache Kafka"
+	@$(BIN)/python -c 'from elsa_actors.kafka.apache import prepare; prepare()'
 	@touch $@

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import calls, casts, crash, floor, many, ring
+from benchmarks import calls, casts, crash, floor, kafka, many, ring
 from benchmarks.report import Section, Settings, as_json, heading, show, summarise
 
 SUBJECTS: dict[str, list[Callable[[Settings], Section | None]]] = {
@@ -19,6 +19,7 @@ SUBJECTS: dict[str, list[Callable[[Settings], Section | None]]] = {
     "ring": [ring.run],
     "crash": [crash.run, crash.run_on_one_core],
     "many": [many.run],
+    "kafka": [kafka.run_reading, kafka.run_writing, kafka.run_lone],
 }
 
 QUICK = Settings(rounds=3, long_rounds=1, sizes=(1_000, 10_000))

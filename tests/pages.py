@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 45.0
 """How long a page may take; then it shows all stacks and ends."""
 
-LANGUAGES = ("python", "text", "console")
+LANGUAGES = ("python", "text", "console", "yaml")
 _FENCE = re.compile(r"^```(?P<language>\w*)[ \t]*\n(?P<source>.*?)^```[ \t]*$", re.M | re.S)
 _COMMENT_ABOVE = re.compile(r"<!--(?P<text>(?:(?!-->).)*)-->\s*\Z", re.S)
 _PROGRAM = re.compile(

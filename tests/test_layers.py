@@ -53,21 +53,24 @@ ROOMS = {
     "kafka": [
         "errors",
         "message",
-        "config",
+        "librdkafka",
         "message_handler",
+        "config",
         "partitioner",
         "offsets",
+        "driver",
+        "connection",
         "client",
         "producer",
         "consumer",
         "worker",
-        "group_manager",
         "process_manager",
         "supervisor",
         "topic",
         "produce",
         "fetch",
         "embedded",
+        "distribution",
         "apache",
         "cli",
     ],
@@ -83,7 +86,7 @@ ROOMS = {
 }
 
 # The files that stand above all rooms; these too in reading order.
-TOP = ["program", "demo", "__main__"]
+TOP = ["program", "demo_screen", "demo", "__main__"]
 
 # Which rooms a room may use besides itself. Kafka and ops do not know each other; nobody uses
 # testing. The last line is for the files at the top.

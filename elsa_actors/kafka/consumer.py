@@ -1,0 +1,362 @@
+"""Consumer: owns a librdkafka consumer, reads it, and shares out what it reads to the Workers.
+
+The original: https://hexdocs.pm/elsa/Elsa.Consumer.html
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import Consumer as DriverConsumer
+from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import Message as DriverMessage
+
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.config import ConsumerOptions
+from elsa_actors.kafka.connection import take_key, via
+from elsa_actors.kafka.driver import POLL_SECONDS, client_config
+from elsa_actors.kafka.errors import described
+from elsa_actors.otp.gen_server import GenServer, cast
+from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Stop, Timeout
+from elsa_actors.runtime import process
+from elsa_actors.runtime.exits import Down, Exit
+
+log = structlog.get_logger("elsa_actors")
+
+READ_AT_ONCE = 1000
+HELD_SECONDS = 0.01
+"""How often librdkafka is looked at while a worker is waited for."""
+SHUTDOWN_SECONDS = 15.0
+"""Closing took 6 s without a broker."""
+RESOLVE_SECONDS = 1.0
+_OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
+RESOLVE_AGAIN_SECONDS = 0.5
+
+OURS = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 10,  # With its second, a drained queue would stay empty that long.
+}
+
+Key = tuple[str, int]
+"""A topic and a partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Read a partition from this offset on, "earliest" or "latest", for this worker."""
+
+    topic: str
+    partition: int
+    offset: int | str
+    worker: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The worker is done with so much of what it was given."""
+
+    topic: str
+    partition: int
+    worker: Any
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What the Consumer gives a worker: messages of its partition, in order."""
+
+    raw: list[DriverMessage]
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<Deliveries {len(self.raw)} messages from offset {self.raw[0].offset()}>"
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """The brokers have no such offset any more, or not yet; the worker says where to go on."""
+
+    offset: int
+    text: str
+
+
+@dataclass
+class Feed:
+    """How one partition's worker is fed."""
+
+    worker: Any
+    watch: Any
+    count: int = 0  # given to the worker, not handled yet
+    size: int = 0
+    held: deque[DriverMessage] = field(default_factory=deque)  # read, not given yet
+    paused: bool = False
+
+
+class Consumer(GenServer):
+    """Reads on a thread of its own: librdkafka bears one thread, and here it is."""
+
+    dedicated_thread = True
+    trap_exit = True
+    shutdown = SHUTDOWN_SECONDS
+
+    @staticmethod
+    def ack(
+        connection: str,
+        topic: str,
+        partition: int,
+        generation_id: int | None,
+        offset: int,
+        group: str | None = None,
+    ) -> None:
+        """Acknowledge one message, for a handler that answered "no_ack".
+
+        Never blocks. ``generation_id`` is the message's; ``group`` None means the simple consumer.
+        Raises KafkaError when the connection is unknown. An ack for a partition that has no worker
+        now, or of an old generation, is dropped: its message is delivered again.
+        """
+        connections.find(connection)
+        cast(via(connection, ("worker", group, topic, partition)), Acked(generation_id, offset))
+
+    def init(self, connection: str, options: ConsumerOptions) -> Ok:
+        self.connection = connections.find(connection)
+        self.options = options
+        self.feeds: dict[Key, Feed] = {}
+        self.driver: Any = None
+        take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
+        return Ok(then=Continue("open"))
+
+    def handle_continue(self, argument: Any) -> Any:
+        connection = self.connection
+        config = {
+            **OURS,
+            **connection.config,
+            **self.options.config,
+            "group.id": f"elsa-{connection.name}",  # librdkafka wants one, and here it joins none.
+        }
+        self.driver = DriverConsumer(
+            client_config(connection.endpoints, config, connection.trouble)
+        )
+        process.own(self.driver, DriverConsumer.close)
+        self._learn(self.options.topic)
+        return NoReply(self._then_read())
+
+    def handle_cast(self, request: Any) -> Any:
+        match request:
+            case Subscribe():
+                self._subscribe(request)
+            case Handled():
+                self._handled(request)
+            case unknown:
+                return Stop(("unknown_request", unknown))
+        return NoReply(self._then_read())
+
+    def handle_info(self, message: Any) -> Any:
+        if message is TIMEOUT:
+            self._read()
+            return NoReply(self._then_read())
+        match message:
+            case Subscribe():
+                self._subscribe(message)
+            case Down(ref=ref):
+                for key, feed in tuple(self.feeds.items()):
+                    if feed.worker is ref:
+                        self._drop(key)
+            case Exit(reason=reason):
+                return Stop(reason)
+            case unexpected:
+                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+        return NoReply(self._then_read())
+
+    # ---- who reads what
+
+    def _subscribe(self, request: Subscribe) -> None:
+        key = (request.topic, request.partition)
+        # First: its successor may be reading already when a dead worker's request is tried again.
+        if not process.is_alive(request.worker):
+            return
+        if key in self.feeds:
+            self._drop(key)
+        offset = self._resolve(key, request.offset)
+        if offset is None:
+            process.send_after(process.current(), request, RESOLVE_AGAIN_SECONDS)
+            return
+        self.feeds[key] = Feed(request.worker, process.monitor(request.worker))
+        self.driver.incremental_assign([TopicPartition(*key, offset)])
+
+    def _resolve(self, key: Key, offset: int | str) -> int | None:
+        """The offset as librdkafka wants it; None when no broker can tell now."""
+        if isinstance(offset, int):
+            return offset
+        if offset == "earliest":
+            return OFFSET_BEGINNING
+        # Once: whatever is written from now on is read, whoever dies before it is.
+        try:
+            _, end = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
+            self.connection.positions.put(*key, end)
+            return int(end)
+        except KafkaException as error:
+            self._tell(key, error.args[0])
+        self._learn(key[0])  # It may not know the partition yet.
+        return None
+
+    def _drop(self, key: Key) -> None:
+        feed = self.feeds.pop(key)
+        process.demonitor(feed.watch, flush=True)
+        if feed.paused:
+            self.driver.resume([TopicPartition(*key)])  # A pause outlives the assignment.
+        # What librdkafka has fetched of it goes with the assignment.
+        self.driver.incremental_unassign([TopicPartition(*key)])
+
+    # ---- reading
+
+    def _then_read(self) -> Timeout:
+        # A worker that has had its fill is given more when it says so: then that is waited for, and
+        # librdkafka only looked at.
+        return Timeout(HELD_SECONDS if self._holds_back() else 0)
+
+    def _holds_back(self) -> bool:
+        return any(feed.paused for feed in self.feeds.values())
+
+    def _read(self) -> None:
+        # A poll, then what is there: the rate of batches at the latency of single messages.
+        first = self.driver.poll(0 if self._holds_back() else POLL_SECONDS)
+        if first is None:
+            return
+        raw = [first, *self.driver.consume(READ_AT_ONCE - 1, 0)]
+        self.connection.trouble.over()
+        # What is asked of every message is asked by C functions: half a million a second pass.
+        if any(map(DriverMessage.error, raw)):
+            raw = self._sort_out_errors(raw)
+        for key, messages in _by_partition(raw):
+            feed = self.feeds.get(key)
+            if feed is not None:
+                self._give(key, feed, messages)
+
+    def _give(self, key: Key, feed: Feed, messages: list[DriverMessage]) -> None:
+        """Give the worker as much as it may have; pause the partition when more is left."""
+        if feed.held:
+            feed.held.extend(messages)
+            return
+        size = sum(map(len, messages))
+        room = self.options.prefetch_count - feed.count
+        if len(messages) <= room and feed.size + size <= self.options.prefetch_bytes:
+            self._send(feed, messages, size)
+        else:
+            feed.held.extend(messages)
+            self._give_held(key, feed)
+
+    def _give_held(self, key: Key, feed: Feed) -> None:
+        options, held = self.options, feed.held
+        given: list[DriverMessage] = []
+        size = 0
+        while held and feed.count + len(given) < options.prefetch_count:
+            if feed.size + size >= options.prefetch_bytes:
+                break
+            size += len(held[0])
+            given.append(held.popleft())
+        if given:
+            self._send(feed, given, size)
+        if held and not feed.paused:
+            feed.paused = True
+            self.driver.pause([TopicPartition(*key)])
+
+    def _send(self, feed: Feed, messages: list[DriverMessage], size: int) -> None:
+        feed.count += len(messages)
+        feed.size += size
+        process.send(feed.worker, Deliveries(messages, size))
+
+    def _handled(self, done: Handled) -> None:
+        key = (done.topic, done.partition)
+        feed = self.feeds.get(key)
+        if feed is None or feed.worker is not done.worker:
+            return
+        feed.count -= done.count
+        feed.size -= done.size
+        if feed.held:
+            self._give_held(key, feed)
+        # Well below the limit: a pause throws away what librdkafka has fetched.
+        if feed.paused and not feed.held and feed.count <= self.options.prefetch_count // 2:
+            feed.paused = False
+            self.driver.resume([TopicPartition(*key)])
+
+    def _sort_out_errors(self, raw: list[DriverMessage]) -> list[DriverMessage]:
+        good = []
+        for message in raw:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            else:
+                self._failed(_key_of(message), message, error)
+        return good
+
+    def _failed(self, key: Key, message: DriverMessage, error: DriverError) -> None:
+        feed = self.feeds.get(key)
+        if feed is not None and error.code() in _OUT_OF_RANGE:
+            process.send(feed.worker, OutOfRange(message.offset() or 0, error.str()))
+        else:
+            self._tell(key, error)
+
+    def _tell(self, key: Key, error: DriverError) -> None:
+        if self.connection.trouble.is_news(f"{error.name()} {key}"):
+            log.warning(
+                "consumer_error",
+                connection=self.connection.name,
+                topic=key[0],
+                partition=key[1],
+                error=described(error),
+            )
+
+    def _learn(self, topic: str) -> None:
+        """Have librdkafka know a topic's leaders; else it would find out a second later."""
+        try:
+            self.driver.list_topics(topic, RESOLVE_SECONDS)
+        except KafkaException:
+            pass  # It goes on asking by itself.
+
+    def terminate(self, reason: Any) -> None:
+        if self.driver is not None:
+            process.disown(self.driver)
+            self.driver.close()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            f"{topic}[{partition}]": {
+                "waiting": feed.count,
+                "bytes": feed.size,
+                "held": len(feed.held),
+                "paused": feed.paused,
+            }
+            for (topic, partition), feed in tuple(self.feeds.items())
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """One message is done, says somebody who is not the handler."""
+
+    generation_id: int | None
+    offset: int
+
+
+def _by_partition(raw: list[DriverMessage]) -> Iterator[tuple[Key, list[DriverMessage]]]:
+    """The messages in runs of one partition each; librdkafka hands them out in runs."""
+    start = 0
+    keys = zip(map(DriverMessage.topic, raw), map(DriverMessage.partition, raw), strict=True)
+    for key, run in groupby(keys):
+        end = start + len(list(run))
+        yield key, raw if end - start == len(raw) else raw[start:end]  # type: ignore[misc]
+        start = end
+
+
+def _key_of(message: DriverMessage) -> Key:
+    return message.topic() or "", message.partition() or 0

@@ -1,0 +1,157 @@
+"""What every librdkafka client is given: configuration, a place for its log, a hearer of errors.
+
+Callbacks that librdkafka makes never raise: what they raise would come out of a later poll, and
+messages that were already taken off the queue would be lost with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError as DriverError
+
+from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.exits import ProcessExit
+from elsa_actors.runtime.scheduler import check_fork, here
+from elsa_actors.runtime.waiting import blocking
+
+log = structlog.get_logger("elsa_actors")
+
+POLL_SECONDS = 0.1
+"""How long a thread sits in librdkafka before it looks whether it is still wanted."""
+QUIET_SECONDS = 30.0
+"""The same trouble is reported again after so long, not before."""
+
+_UNANSWERED = ("stats_cb", "throttle_cb")  # the user's callbacks whose answer nobody needs
+
+
+class Trouble:
+    """Tells of a connection's troubles: once, not in a storm, and once when they are over.
+
+    With ``quiet`` it only keeps the last one, for a caller who will hear of it as an exception.
+    """
+
+    def __init__(self, connection: str, quiet: bool = False) -> None:
+        self.connection = connection
+        self.down = False
+        self.last: str | None = None
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+
+    def heard(self, error: DriverError) -> None:
+        """librdkafka told of an error that belongs to no message."""
+        self.last = error.str()
+        if error.code() == DriverError._ALL_BROKERS_DOWN:
+            if self._set_down(True) and not self._quiet:
+                log.error("kafka_unreachable", connection=self.connection, error=error.str())
+        elif self.is_news(error.name()):
+            log.warning(
+                "kafka_error", connection=self.connection, cause=error.name(), error=error.str()
+            )
+
+    def is_news(self, cause: str) -> bool:
+        """Whether this cause is to be told now: it was not, in the last half minute."""
+        if self._quiet:
+            return False
+        now = clock.now()
+        with self._lock:
+            if now - self._told.get(cause, -QUIET_SECONDS) < QUIET_SECONDS:
+                return False
+            self._told[cause] = now
+            return True
+
+    def over(self) -> None:
+        """A broker answered."""
+        # Who reads and who asks may both be answered now: one of them changes it.
+        if self.down and self._set_down(False) and not self._quiet:
+            log.info("kafka_reachable", connection=self.connection)
+
+    def _set_down(self, down: bool) -> bool:
+        """Whether this is a change."""
+        with self._lock:
+            if down is self.down:
+                return False
+            self.down = down
+            if not down:
+                self._told.clear()
+            return True
+
+
+class ClientLog(logging.Logger):
+    """librdkafka's own log lines as structlog events, each kind once in half a minute.
+
+    What it says of lost connections it also says by its error callback, whose events people
+    shall see: those lines are for debugging.
+    """
+
+    _SAID_ELSEWHERE = frozenset({"FAIL", "ERROR"})
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__("elsa_actors.librdkafka")
+        self._trouble = trouble
+
+    def log(self, level: int, msg: object, *args: object, **_: Any) -> None:
+        text = str(msg) % args if args else str(msg)
+        facility = text.partition(" ")[0]
+        if self._trouble.is_news(f"log {facility}"):
+            log.log(
+                logging.DEBUG if facility in self._SAID_ELSEWHERE else level,
+                "librdkafka",
+                connection=self._trouble.connection,
+                text=text,
+            )
+
+
+def client_config(endpoints: str, config: Mapping[str, Any], trouble: Trouble) -> dict[str, Any]:
+    """The configuration of one client; ``config`` holds the user's keys, which win over ours."""
+    return {
+        "log.connection.close": False,
+        "socket.keepalive.enable": True,
+        **config,
+        **{key: guarded(config[key]) for key in _UNANSWERED if key in config},
+        "bootstrap.servers": endpoints,
+        "logger": ClientLog(trouble),
+        "error_cb": guarded(trouble.heard),
+    }
+
+
+def guarded(callback: Callable[..., Any]) -> Callable[..., None]:
+    """A callback for librdkafka: what it raises is logged, and goes no further."""
+
+    def call(*args: Any) -> None:
+        try:
+            callback(*args)
+        except ProcessExit:
+            pass  # The process that polls is dead.
+        except Exception as error:
+            name = getattr(callback, "__qualname__", repr(callback))
+            log.error("kafka_callback_failed", callback=name, exc_info=error)
+
+    return call
+
+
+@contextmanager
+def in_librdkafka() -> Iterator[None]:
+    """Around a call that blocks in librdkafka: other processes run meanwhile.
+
+    Raises Forked in a forked child, where no client made before works, and ProcessExit when the
+    running process has died.
+    """
+    check_fork()
+    check_alive()
+    with blocking():
+        yield
+    check_alive()
+
+
+def check_alive() -> None:
+    """Raise ProcessExit in code whose process has died."""
+    me = here.inbox
+    if me is not None:
+        me.check_alive()

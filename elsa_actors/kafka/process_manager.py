@@ -1,0 +1,352 @@
+"""ProcessManager: sees to it that every partition has its process, and goes on seeing to it.
+
+The original: https://hexdocs.pm/elsa/Elsa.DynamicProcessManager.html
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from elsa_actors.kafka import client
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.config import ConsumerOptions
+from elsa_actors.kafka.connection import Connection, via
+from elsa_actors.kafka.errors import KafkaError
+from elsa_actors.kafka.producer import Producer
+from elsa_actors.kafka.worker import Worker
+from elsa_actors.otp.backoff import Backoff
+from elsa_actors.otp.dynamic_supervisor import DynamicSupervisor
+from elsa_actors.otp.gen_server import GenServer, reply
+from elsa_actors.otp.results import Continue, NoReply, Ok, Reply, Stop
+from elsa_actors.otp.wrapper import Wrapper
+from elsa_actors.runtime import process
+from elsa_actors.runtime.clock import Timer, clock
+from elsa_actors.runtime.errors import CallExit, StartError
+from elsa_actors.runtime.exits import Down
+
+log = structlog.get_logger("elsa_actors")
+
+MISSED_LOOKS = 3
+"""A topic that was there counts as deleted when it is missing so often in a row."""
+LOOK_AGAIN_SECONDS = 1.0
+
+Key = tuple[str, int]
+
+
+class Plan(ABC):
+    """What a ProcessManager keeps running."""
+
+    supervisor: Any
+    """The registry key of the DynamicSupervisor under which the processes stand."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    def topics(self) -> Iterable[str]:
+        """The topics whose partitions have a process each."""
+
+    @abstractmethod
+    def poll(self) -> float:
+        """How often, in seconds, to look for new partitions."""
+
+    @abstractmethod
+    def registered(self, key: Key) -> Any:
+        """The registry key of a partition's process."""
+
+    @abstractmethod
+    def spec(self, key: Key) -> dict[str, Any]:
+        """The child spec of a partition's process."""
+
+    def wanted(self, topic: str, count: int) -> Iterable[int]:
+        """Which of a topic's partitions have a process."""
+        return range(count)
+
+    def counted(self, topic: str, count: int) -> None:
+        """The brokers told how many partitions a topic has; 0: there is no such topic."""
+        return
+
+    def deleted(self, key: Key) -> None:
+        """A partition is no more."""
+        return
+
+
+class Producing(Plan):
+    """A Producer in a Wrapper for each partition of each topic that is produced to."""
+
+    supervisor = "producers"
+
+    def topics(self) -> Iterable[str]:
+        return self.connection.producing.all()
+
+    def poll(self) -> float:
+        return min(self.connection.poll.values(), default=60.0)
+
+    def registered(self, key: Key) -> Any:
+        return ("producer", *key)
+
+    def spec(self, key: Key) -> dict[str, Any]:
+        name = self.connection.name
+        return {
+            "id": key,
+            "start": (
+                Wrapper,
+                "start_link",
+                [],
+                {
+                    "mfa": (Producer, "start_link", [name, *key]),
+                    "register": (self.connection.registry, self.registered(key)),
+                    "delay": 0.0,  # The ProcessManager waits, longer from death to death.
+                },
+            ),
+            "restart": "temporary",
+        }
+
+    def counted(self, topic: str, count: int) -> None:
+        self.connection.producing.put(topic, count)
+
+
+class Consuming(Plan):
+    """A Worker for each partition of the simple consumer's topic, or for the one it names."""
+
+    supervisor = ("workers", None)
+
+    def __init__(self, connection: Connection, options: ConsumerOptions) -> None:
+        super().__init__(connection)
+        self.options = options
+
+    def topics(self) -> Iterable[str]:
+        return [self.options.topic]
+
+    def poll(self) -> float:
+        return self.options.poll
+
+    def registered(self, key: Key) -> Any:
+        return ("worker", None, *key)
+
+    def spec(self, key: Key) -> dict[str, Any]:
+        return Worker.child_spec(self.connection.name, self.options, *key)
+
+    def wanted(self, topic: str, count: int) -> Iterable[int]:
+        partition = self.options.partition
+        return range(count) if partition is None else [partition] if partition < count else []
+
+    def deleted(self, key: Key) -> None:
+        self.connection.positions.forget(*key)
+
+
+@dataclass
+class Post:
+    """One partition's process: who it is now, or when it is tried again."""
+
+    ref: Any = None
+    since: float = 0.0
+    timer: Timer | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(min=0.1, max=30.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Time to start a partition's process again."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class StartProducer:
+    topic: str
+    poll: float
+
+
+@dataclass(frozen=True, slots=True)
+class WhenReady:
+    pass
+
+
+LOOK = "look"
+
+
+class ProcessManager(GenServer):
+    """Asks for partitions, starts a process for each, and starts again what has died.
+
+    It adopts what a ProcessManager before it has started: nothing runs twice.
+    """
+
+    def init(self, plan: Plan) -> Ok:
+        self.plan = plan
+        self.name = plan.connection.name
+        self.posts: dict[Key, Post] = {}
+        self.leaving: dict[Any, Key] = {}  # told to end, and busy perhaps
+        self.counts: dict[str, int] = {}
+        self.missed: dict[str, int] = {}
+        self.looking = Backoff(min=0.1, max=LOOK_AGAIN_SECONDS)
+        self.waiting: list[Any] = []
+        self._look_timer: Timer | None = None
+        return Ok(then=Continue(LOOK))
+
+    def handle_continue(self, argument: Any) -> Any:
+        self._look()
+        return NoReply()
+
+    def handle_call(self, request: Any, sender: Any) -> Any:
+        match request:
+            case StartProducer(topic, poll):
+                return Reply(self._start_producer(topic, poll))
+            case WhenReady():
+                self.waiting.append(sender)
+                self._tell_if_ready()
+                return NoReply()
+            case unknown:
+                return Stop(("unknown_request", unknown))
+
+    def handle_info(self, message: Any) -> Any:
+        match message:
+            case "look":
+                self._look()
+            case Again(key) if key in self.posts:
+                self.posts[key].timer = None
+                self._start(key)
+                self._tell_if_ready()
+            case Down(ref=ref):
+                self._ended(ref)
+            case Again():
+                pass
+            case unexpected:
+                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+        return NoReply()
+
+    # ---- partitions
+
+    def _look(self) -> None:
+        try:
+            known = client.topics(self.name)
+        except KafkaError:
+            self._look_in(self.looking.next())  # The connection tells of its troubles itself.
+            return
+        self.looking.reset()
+        all_there = [self._count(topic, known.get(topic, 0)) for topic in self.plan.topics()]
+        self._look_in(self.plan.poll() if all(all_there) else LOOK_AGAIN_SECONDS)
+        self._tell_if_ready()
+
+    def _look_in(self, seconds: float) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._look_timer = process.send_after(process.current(), LOOK, seconds)
+
+    def _count(self, topic: str, count: int | None) -> bool:
+        """Fit the processes to what the brokers tell of a topic; False when that is doubtful."""
+        if count is None:
+            return False
+        if count == 0:
+            return self._missing(topic)
+        self.missed.pop(topic, None)
+        self.counts[topic] = count
+        self.plan.counted(topic, count)
+        for partition in self.plan.wanted(topic, count):
+            if (topic, partition) not in self.posts:
+                self.posts[topic, partition] = Post()
+                self._start((topic, partition))
+        self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
+        return True
+
+    def _missing(self, topic: str) -> bool:
+        # One answer without it may come from a broker that has only just started.
+        missed = self.missed[topic] = self.missed.get(topic, 0) + 1
+        if topic in self.counts and missed < MISSED_LOOKS:
+            return False
+        if topic in self.counts or missed == 1:
+            log.warning("topic_missing", connection=self.name, topic=topic)
+        self.counts.pop(topic, None)
+        self.plan.counted(topic, 0)
+        self._remove([key for key in self.posts if key[0] == topic])
+        return False
+
+    def _remove(self, keys: list[Key]) -> None:
+        for key in keys:
+            post = self.posts.pop(key)
+            if post.timer is not None:
+                post.timer.cancel()
+            # A Wrapper obeys its supervisor alone: the process in it is told, and takes it along.
+            ref = connections.holder(self.name, self.plan.registered(key)) or post.ref
+            if ref is not None:
+                process.exit(ref, "shutdown")
+            if post.ref is not None:
+                self.leaving[post.ref] = key
+            self.plan.deleted(key)
+
+    # ---- processes
+
+    def _start(self, key: Key) -> None:
+        post = self.posts[key]
+        if key in self.leaving.values():
+            self._try_again(key)
+            return
+        ref = connections.holder(self.name, self.plan.registered(key))
+        if ref is None:
+            try:
+                ref = DynamicSupervisor.start_child(
+                    via(self.name, self.plan.supervisor), self.plan.spec(key)
+                )
+            except (StartError, CallExit):
+                self._try_again(key)  # It was logged by who knows more.
+                return
+        post.ref = ref
+        post.since = clock.now()
+        process.monitor(ref)
+
+    def _ended(self, ref: Any) -> None:
+        if ref in self.leaving:
+            self.plan.deleted(self.leaving.pop(ref))  # It may have acknowledged since.
+            return
+        for key, post in self.posts.items():
+            if post.ref is ref:
+                post.ref = None
+                post.backoff.lived(clock.now() - post.since)
+                self._try_again(key)
+                return
+
+    def _try_again(self, key: Key) -> None:
+        post = self.posts[key]
+        post.timer = process.send_after(process.current(), Again(key), post.backoff.next())
+
+    # ---- producers
+
+    def _start_producer(self, topic: str, poll: float) -> Any:
+        connection = self.plan.connection
+        if topic in connection.producing:
+            return ("already_started", self._refs(topic))
+        try:
+            count = client.topics(self.name).get(topic, 0)
+        except KafkaError as error:
+            return ("error", error)
+        if not count:
+            return ("unknown_topic", topic)
+        connection.poll[topic] = poll
+        connection.producing.add(topic)
+        self._count(topic, count)
+        self._look_in(LOOK_AGAIN_SECONDS)  # Not later: another topic may be missing.
+        return ("ok", self._refs(topic))
+
+    def _refs(self, topic: str) -> list[Any]:
+        return [post.ref for key, post in sorted(self.posts.items()) if key[0] == topic]
+
+    def _tell_if_ready(self) -> None:
+        if not self.waiting:
+            return
+        topics = set(self.plan.topics())
+        if topics <= set(self.counts) and all(post.ref is not None for post in self.posts.values()):
+            for sender in self.waiting:
+                reply(sender, None)
+            self.waiting.clear()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "topics": dict(self.counts),
+            "running": sum(post.ref is not None for post in self.posts.values()),
+            "waiting": sum(post.ref is None for post in self.posts.values()),
+        }

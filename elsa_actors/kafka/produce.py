@@ -1,0 +1,367 @@
+"""produce: send messages and return when all of them are delivered.
+
+The original: https://hexdocs.pm/elsa/Elsa.html#produce/4
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka import Producer as DriverProducer
+
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.client import OURS, ClientGone, pause
+from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
+from elsa_actors.kafka.connection import Connection
+from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
+from elsa_actors.kafka.errors import (
+    KafkaError,
+    ProduceError,
+    error_of,
+    produce_error,
+    reason_of,
+    unknown_partition,
+    unknown_topic,
+)
+from elsa_actors.kafka.message import Record, chunks, listed, records_of, size_of
+from elsa_actors.kafka.partitioner import Murmur2, partition_of, partitioner_of
+from elsa_actors.kafka.producer import Batch, Deliver
+from elsa_actors.otp.gen_server import Request, send_request
+from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.errors import CallExit, CallTimeout
+from elsa_actors.runtime.waiting import check_timeout
+
+TIMEOUT_SECONDS = 60.0
+_LOOK_AGAIN = 0.02
+_GONE_SECONDS = 5.0  # A connection that is missing so long is not being restarted.
+_TOO_LARGE = "message_too_large"
+
+BATCH = 500
+"""So many messages are handed over at once; that takes a few milliseconds."""
+
+
+def produce(
+    where: Any,
+    topic: str,
+    messages: Any,
+    *,
+    partition: int | None = None,
+    partitioner: Any = Murmur2,
+    timeout: float | None = None,
+) -> None:
+    """Send messages to a topic; returns None when every one of them is delivered.
+
+    ``where`` is the name of a connection whose ElsaSupervisor runs, or endpoints: then a client is
+    made for this call alone. ``messages`` is one message or an iterable of them, each a bytes, str,
+    (key, value) or a dictionary with "value" and perhaps "key", "headers", "timestamp" (ms).
+    ``partition`` says where they all go; without it the ``partitioner`` decides by key.
+
+    Blocks up to ``timeout`` seconds, None means 60. Raises ProduceError when some were not
+    delivered: ``.sent`` is how many were, ``.failed`` the others as they were given, in order, and
+    ``.reason`` why the first of them failed. What had not been refused may still arrive after a
+    timeout. While the tree restarts something it waits for that. Nothing is sent, and all have
+    failed, when the connection, the topic or the partition is unknown, or a message malformed.
+
+        produce("shop", "orders", [("customer-1", "two lamps"), ("customer-2", "a chair")])
+    """
+    check_timeout(timeout)
+    check_topic(topic, "produce")
+    deadline = clock.now() + (TIMEOUT_SECONDS if timeout is None else timeout)
+    records = _checked(messages)
+    if not records:
+        return
+    try:
+        way = _way(where, topic, deadline)
+    except KafkaError as error:
+        raise _all_failed(error, records) from None
+    try:
+        batches = _split(records, way.partitions(), topic, partition, partitioner)
+        way.deliver(batches)
+        _send_singly_what_was_too_large(way, batches)
+    except KafkaError as error:
+        raise _all_failed(error, records) from None
+    finally:
+        way.close()
+    _report(records, batches, way.reason)
+
+
+def _way(where: Any, topic: str, deadline: float) -> _Way:
+    if isinstance(where, str) and names_connection(where):
+        return _Tree(connections.find(where), topic, deadline)
+    return _Alone(parse_endpoints(where), topic, deadline)
+
+
+Records = Sequence[Record | bytes]
+"""Bytes are a value without a key, and need no record made of them."""
+
+
+def _checked(messages: Any) -> Records:
+    given = listed(messages)
+    if set(map(type, given)) == {bytes}:
+        return given
+    try:
+        return records_of(given)
+    except KafkaError as error:
+        raise ProduceError(error.reason, 0, given, str(error)) from None
+
+
+def _all_failed(error: KafkaError, records: Records) -> ProduceError:
+    return ProduceError(error.reason, 0, list(map(_given, records)), str(error))
+
+
+def _given(record: Record | bytes) -> Any:
+    return record if type(record) is bytes else record.given  # type: ignore[union-attr]
+
+
+def _key(record: Record | bytes) -> bytes | None:
+    return None if type(record) is bytes else record.key  # type: ignore[union-attr]
+
+
+def _split(
+    records: Records, count: int, topic: str, partition: int | None, partitioner: Any
+) -> list[Batch]:
+    """Sort the messages by partition and cut them into batches."""
+    if partition is not None:
+        if isinstance(partition, bool) or not isinstance(partition, int):
+            raise TypeError(f"expected partition to be a number or None, got: {partition!r}")
+        if not 0 <= partition < count:
+            raise unknown_partition(topic, partition, count)
+        return _cut(partition, records, range(len(records)))
+    partitioner = partitioner_of(partitioner)
+    by_partition: dict[int, tuple[list[Record | bytes], list[int]]] = {}
+    for place, record in enumerate(records):
+        number = partition_of(partitioner, count, _key(record))
+        if number not in by_partition:
+            by_partition[number] = ([], [])
+        there, places = by_partition[number]
+        there.append(record)
+        places.append(place)
+    return [
+        batch
+        for number, (there, places) in by_partition.items()
+        for batch in _cut(number, there, places)
+    ]
+
+
+def _cut(partition: int, records: Records, places: Sequence[int]) -> list[Batch]:
+    """Batches of at most so many messages, and so many bytes."""
+    batches: list[Batch] = []
+    for start in range(0, len(records), BATCH):
+        few = records[start : start + BATCH]
+        for chunk in [few] if _is_small(few) else chunks(records_of(map(_given, few))):
+            batches.append(Batch(partition, chunk, places[start : start + len(chunk)]))
+            start += len(chunk)
+    return batches
+
+
+def _is_small(records: Records) -> bool:
+    """Whether these are certainly no more than a batch may have; quicker than adding them up."""
+    return max(map(_length, records)) < 1000
+
+
+def _length(record: Record | bytes) -> int:
+    if isinstance(record, bytes):
+        return len(record)
+    return size_of(record)
+
+
+def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
+    """One message that a broker finds too large fails the whole batch with it."""
+    for batch in batches:
+        again = [i for i, error in batch.failures if reason_of(error) == _TOO_LARGE]
+        if batch.total == 1 or not again:
+            continue
+        batch.failures = [failure for failure in batch.failures if failure[0] not in set(again)]
+        for i in again:
+            single = Batch(batch.partition, [batch.records[i]], [batch.places[i]])
+            way.deliver([single])
+            if single.delivered:
+                batch.delivered.append(i)
+            batch.failures.extend((i, error) for _, error in single.failures)
+
+
+def _report(records: Records, batches: list[Batch], reason: Any) -> None:
+    """Return when everything was delivered; raise ProduceError otherwise."""
+    told: dict[int, Any] = {}
+    failed: list[int] = []
+    for batch in batches:
+        failed += batch.undelivered()
+        told |= {batch.places[i]: error for i, error in batch.failures}
+    if not failed:
+        return
+    failed.sort()
+    sent, given = len(records) - len(failed), [_given(records[place]) for place in failed]
+    error = next((told[place] for place in failed if place in told), None)
+    if error is not None:
+        raise produce_error(error, sent, given)
+    raise ProduceError(reason, sent, given)
+
+
+class _Way(ABC):
+    """How the messages reach the brokers: through a tree, or by a client of this call's own."""
+
+    reason: Any = "timeout"
+    """Why what was neither delivered nor refused has failed."""
+
+    def __init__(self, topic: str, deadline: float) -> None:
+        self.topic = topic
+        self.deadline = deadline
+
+    @abstractmethod
+    def partitions(self) -> int:
+        """How many partitions the topic has; KafkaError when it is unknown, or nobody answers."""
+
+    @abstractmethod
+    def deliver(self, batches: list[Batch]) -> None:
+        """Send all batches at once; returns when each message was delivered, refused, or late."""
+
+    def close(self) -> None:
+        """End what was begun for this call alone."""
+        return
+
+    def left(self) -> float:
+        return max(self.deadline - clock.now(), 0.0)
+
+
+class _Tree(_Way):
+    """By the Producers of a connection, which are found by name: they may be restarted."""
+
+    def __init__(self, connection: Connection, topic: str, deadline: float) -> None:
+        super().__init__(topic, deadline)
+        self.connection = connection
+        self._seen = clock.now()
+
+    def partitions(self) -> int:
+        topic = self.topic
+        while True:
+            self._look_up()
+            producing = self.connection.producing
+            if topic not in producing:
+                raise KafkaError(
+                    ("unknown_topic", topic),
+                    f"connection {self.connection.name!r} has no producer for topic {topic!r};"
+                    " list it under `producer`, or call ElsaSupervisor.start_producer",
+                )
+            count = producing.partitions(topic)
+            if count == 0:
+                raise unknown_topic(topic)
+            if count is not None:
+                return count
+            if not self.left():
+                raise KafkaError(
+                    "timeout", f"no broker told in time how many partitions {topic!r} has"
+                )
+            pause(_LOOK_AGAIN)
+
+    def _look_up(self) -> None:
+        """Find the connection's record anew: the whole tree may be restarted, in a moment."""
+        try:
+            self.connection = connections.find(self.connection.name)
+            self._seen = clock.now()
+        except KafkaError:
+            if clock.now() - self._seen > _GONE_SECONDS:
+                raise
+
+    def deliver(self, batches: list[Batch]) -> None:
+        requests = []
+        for batch in batches:
+            requests.append(self._send(batch))
+            if len(batches) > 1:
+                self._hear()
+        for batch, request in zip(batches, requests, strict=True):
+            while request is not None and self._is_to_be_sent_again(batch, request):
+                pause(_LOOK_AGAIN)
+                request = self._send(batch)  # None: there was no Producer in time.
+
+    def _is_to_be_sent_again(self, batch: Batch, request: Request) -> bool:
+        """Wait for the answer; true when the Producer has died before it began."""
+        try:
+            while not request.answers and self.left():
+                try:
+                    shared = self.connection.shared
+                    if shared is None:
+                        request.wait(min(self.left(), _LOOK_AGAIN))
+                    else:
+                        shared.wait_for(request, self.deadline)
+                except ClientGone:
+                    request.wait(min(self.left(), _LOOK_AGAIN))  # The Producers find the next one.
+            request.receive(0.0)
+        except CallTimeout:
+            pass
+        except CallExit as error:
+            if not batch.begun and self.left():
+                return True
+            self.reason = ("producer_down", error.reason)
+        return False
+
+    def _send(self, batch: Batch) -> Request | None:
+        """Give a batch to its Producer, which is idle, mostly, and then works on this thread."""
+        producer = self._producer(batch.partition)
+        return None if producer is None else send_request(producer, Deliver(batch, self.deadline))
+
+    def _hear(self) -> None:
+        """Hear of deliveries meanwhile: else they would all come at the end."""
+        shared = self.connection.shared
+        if shared is not None:
+            try:
+                shared.hear()
+            except ClientGone:
+                pass
+
+    def _producer(self, partition: int) -> Any:
+        """The Producer of a partition, waiting for one that is being started; None: too late."""
+        while True:
+            try:
+                self._look_up()
+            except KafkaError as error:
+                self.reason = error.reason
+                return None
+            ref = connections.holder(self.connection.name, ("producer", self.topic, partition))
+            if ref is not None:
+                return ref
+            if not self.left() or self.connection.producing.partitions(self.topic) == 0:
+                return None
+            pause(_LOOK_AGAIN)
+
+
+class _Alone(_Way):
+    """By a client that lives as long as the call."""
+
+    def __init__(self, endpoints: str, topic: str, deadline: float) -> None:
+        super().__init__(topic, deadline)
+        self.trouble = Trouble("produce", quiet=True)
+        self.driver = DriverProducer(client_config(endpoints, OURS, self.trouble))
+
+    def partitions(self) -> int:
+        while True:
+            try:
+                with in_librdkafka():
+                    answer = self.driver.list_topics(timeout=min(max(self.left(), 0.01), 1.0))
+                break
+            except KafkaException as error:
+                if not self.left():
+                    what = f"could not ask for topic {self.topic!r}"
+                    raise error_of(error.args[0], what) from None
+        if self.topic not in answer.topics:
+            raise unknown_topic(self.topic)
+        return len(answer.topics[self.topic].partitions)
+
+    def deliver(self, batches: list[Batch]) -> None:
+        waiting = batches
+        while not all(batch.done for batch in batches):
+            waiting = [batch for batch in waiting if not batch.hand_over(self.driver, self.topic)]
+            try:
+                with in_librdkafka():
+                    self.driver.poll(0.001 if waiting else min(self.left(), POLL_SECONDS))
+            except KafkaException as error:  # It is fatal.
+                self.reason = reason_of(error.args[0])
+                return
+            if not self.left():
+                return
+
+    def close(self) -> None:
+        self.driver.purge()
+        self.driver.close()

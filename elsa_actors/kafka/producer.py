@@ -1,0 +1,248 @@
+"""Producer: hands the messages of one partition to librdkafka, and answers when they are there.
+
+The original: https://hexdocs.pm/elsa/Elsa.Producer.html
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import KafkaException
+from confluent_kafka import Producer as DriverProducer
+
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.client import ClientGone, SharedProducer, pause, shared_producer
+from elsa_actors.kafka.message import Record
+from elsa_actors.otp.gen_server import GenServer
+from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
+from elsa_actors.runtime import process
+from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.exits import Down, Exit
+
+log = structlog.get_logger("elsa_actors")
+
+DRAIN_SECONDS = 4.0
+"""How long a Producer that is told to stop waits for what is under way."""
+_RETRY_SECONDS = 0.01  # librdkafka's queue is full: room comes as fast as brokers answer.
+_ATTACH_SECONDS = 0.1
+
+
+class Batch:
+    """Messages for one partition on their way, and what became of each.
+
+    A record that is bytes is a value without a key. ``places`` says where each record stands in the
+    list of whoever produces them.
+
+    Three threads meet here: who sends it, the Producer, and the one on which librdkafka tells of
+    deliveries. Each counts on its own; who counts the last message answers.
+    """
+
+    __slots__ = (
+        "begun",
+        "delivered",
+        "failures",
+        "next",
+        "on_done",
+        "partition",
+        "places",
+        "records",
+        "total",
+    )
+
+    def __init__(
+        self, partition: int, records: Sequence[Record | bytes], places: Sequence[int]
+    ) -> None:
+        self.partition = partition
+        self.records = records
+        self.places = places
+        self.total = len(records)
+        self.begun = False  # whether librdkafka may have some of it
+        self.next = 0  # the first that librdkafka does not have yet
+        # Appending is one step, and so is asking for the length.
+        self.delivered: list[int] = []
+        self.failures: list[tuple[int, DriverError]] = []
+        self.on_done: Any = None
+
+    def hand_over(self, driver: DriverProducer, topic: str) -> bool:
+        """Give librdkafka what it does not have yet; False when its queue is full."""
+        self.begun = True
+        produce: Any = driver.produce
+        tell, partition, begin = self.tell, self.partition, self.next
+        records = self.records[begin:] if begin else self.records
+        for place, record in enumerate(records, begin):
+            try:
+                if type(record) is bytes:
+                    produce(topic, record, None, partition, partial(tell, place))
+                    continue
+                key, value, headers, timestamp, _ = record
+                if headers is None and timestamp is None:
+                    produce(topic, value, key, partition, partial(tell, place))
+                else:
+                    produce(
+                        topic, value, key, partition, partial(tell, place),
+                        timestamp=timestamp or 0, headers=headers,
+                    )  # fmt: skip
+            except BufferError:
+                self.next = place
+                return False
+            except KafkaException as error:
+                tell(place, error.args[0], None)
+        self.next = self.total
+        return True
+
+    def tell(self, place: int, error: DriverError | None, _message: Any) -> None:
+        """One message was delivered, or never will be."""
+        delivered, failures = self.delivered, self.failures
+        if error is None:
+            delivered.append(place)
+        else:
+            failures.append((place, error))
+        if len(delivered) + len(failures) >= self.total and self.on_done is not None:
+            self.on_done()
+
+    @property
+    def done(self) -> bool:
+        return len(self.delivered) + len(self.failures) >= self.total
+
+    def undelivered(self) -> list[int]:
+        """The places, in the caller's list, of what was not delivered as far as we know."""
+        delivered = set(self.delivered)
+        return [place for i, place in enumerate(self.places) if i not in delivered]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Deliver a batch; past ``deadline`` nobody waits for what was not begun."""
+
+    batch: Batch
+    deadline: float
+
+    def __repr__(self) -> str:
+        return f"<Deliver {self.batch.total} messages>"
+
+
+ATTACH = "attach"
+RETRY = "retry"
+
+
+class Producer(GenServer):
+    """Produces to one partition of one topic, over the connection's librdkafka producer."""
+
+    inline = True  # A call costs no switch of threads: handing over never blocks.
+    trap_exit = True
+
+    def init(self, connection: str, topic: str, partition: int) -> Ok:
+        self.connection = connection
+        self.topic = topic
+        self.partition = partition
+        self.shared: SharedProducer | None = None
+        self.client: Any = None
+        self.waiting: deque[tuple[Batch, float]] = deque()
+        self.under_way: set[Batch] = set()  # Adding and discarding are one step each.
+        self._retrying = False
+        return Ok(then=Continue(ATTACH))
+
+    def handle_continue(self, argument: Any) -> Any:
+        self._attach()
+        return NoReply()
+
+    def handle_call(self, request: Any, sender: Any) -> Any:
+        match request:
+            case Deliver(batch, deadline):
+                batch.on_done = partial(self._done, batch, sender)
+                self.under_way.add(batch)
+                self.waiting.append((batch, deadline))
+                self._hand_over()
+                return NoReply()
+            case unknown:
+                return Stop(("unknown_request", unknown))
+
+    def handle_info(self, message: Any) -> Any:
+        match message:
+            case "retry":
+                self._retrying = False
+                self._hand_over()
+            case "attach":
+                self._attach()
+            case Down(ref=ref) if ref is self.client:
+                # What it had fails as librdkafka is closed; what waits here goes to the next.
+                self.client = self.shared = None
+                self._attach()
+            case Exit(reason=reason):
+                return Stop(reason)
+            case unexpected:
+                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+        return NoReply()
+
+    def _attach(self) -> None:
+        """Find the Client that there is now; look again a little later when there is none."""
+        if self.shared is not None:
+            return
+        client = connections.holder(self.connection, "client")
+        if client is not None:
+            try:
+                self.shared = shared_producer(self.connection)
+            except ClientGone:
+                pass
+            else:
+                self.client = client
+                process.monitor(client)
+                self._hand_over()
+                return
+        process.send_after(process.current(), ATTACH, _ATTACH_SECONDS)
+
+    def _hand_over(self) -> None:
+        while self.waiting and self.shared is not None:
+            batch, deadline = self.waiting[0]
+            if not batch.begun and clock.now() > deadline:
+                self.waiting.popleft()  # Whoever asked has gone, and told its caller so.
+                self.under_way.discard(batch)
+                continue
+            try:
+                with self.shared as driver:
+                    everything = batch.hand_over(driver, self.topic)
+            except ClientGone:
+                return  # Its Down is on the way.
+            if not everything:
+                if not self._retrying:
+                    self._retrying = True
+                    process.send_after(process.current(), RETRY, _RETRY_SECONDS)
+                return
+            self.waiting.popleft()
+
+    def _done(self, batch: Batch, sender: Any) -> None:
+        # On the thread that polls librdkafka, which is not this process's: no `reply`.
+        self.under_way.discard(batch)
+        sender.answer("done")
+
+    def terminate(self, reason: Any) -> None:
+        """Wait for what is under way; what is not begun, its sender gives to the next Producer."""
+        deadline = clock.now() + DRAIN_SECONDS
+        while (begun := self._begun()) and clock.now() < deadline:
+            pause(0.01)
+            self._hand_over()
+        if begun:
+            log.warning(
+                "producer_stopped_early",
+                connection=self.connection,
+                topic=self.topic,
+                partition=self.partition,
+                batches=begun,
+            )
+
+    def _begun(self) -> int:
+        return sum(batch.begun for batch in tuple(self.under_way))
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "topic": self.topic,
+            "partition": self.partition,
+            "attached": self.shared is not None,
+            "under_way": sum(batch.total - len(batch.delivered) for batch in tuple(self.under_way)),
+        }

@@ -1,0 +1,150 @@
+"""Worker: runs the handler of one partition, and keeps how far it has come.
+
+The original: https://hexdocs.pm/elsa/Elsa.Consumer.Worker.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.config import ConsumerOptions
+from elsa_actors.kafka.connection import take_key, via
+from elsa_actors.kafka.consumer import (
+    Acked,
+    Deliveries,
+    Handled,
+    OutOfRange,
+    Subscribe,
+)
+from elsa_actors.kafka.message import messages_of
+from elsa_actors.kafka.message_handler import MessageHandler, ack_of
+from elsa_actors.kafka.offsets import Offsets, offsets_of
+from elsa_actors.otp.gen_server import GenServer, cast
+from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
+from elsa_actors.runtime import process
+from elsa_actors.runtime.exits import Exit
+
+log = structlog.get_logger("elsa_actors")
+
+
+class Worker(GenServer):
+    """Has one partition's messages handled, in order, and acknowledges what the handler says."""
+
+    restart = "temporary"  # A ProcessManager starts it again, later from crash to crash.
+    shutdown = 10.0  # The running call of the handler may end.
+    trap_exit = True
+
+    def init(self, connection: str, options: ConsumerOptions, topic: str, partition: int) -> Ok:
+        self.connection = connections.find(connection)
+        self.options = options
+        self.topic = topic
+        self.partition = partition
+        self.handler: MessageHandler | None = None
+        self.offsets: Offsets | None = None  # made of the first messages, which say where we are
+        take_key(connection, ("worker", None, topic, partition), self.shutdown)
+        return Ok(then=Continue("start"))
+
+    def handle_continue(self, argument: Any) -> Any:
+        handler = self.options.handler()
+        handler.connection = self.connection.name
+        handler.topic = self.topic
+        handler.partition = self.partition
+        answer = handler.init(self.options.handler_init_args)
+        if not isinstance(answer, Ok):
+            return Stop(("bad_return_value", answer))
+        handler.state = answer.state
+        self.handler = handler
+        position = self.connection.positions.get(self.topic, self.partition)
+        self._subscribe(self.options.begin_offset if position is None else position)
+        return NoReply()
+
+    def handle_cast(self, request: Any) -> Any:
+        match request:
+            case Acked(generation_id, offset):
+                self._acked(generation_id, offset)
+                return NoReply()
+            case unknown:
+                return Stop(("unknown_request", unknown))
+
+    def handle_info(self, message: Any) -> Any:
+        match message:
+            case Deliveries():
+                self._run_handler(message)
+            case OutOfRange():
+                return self._out_of_range(message)
+            case Exit(reason=reason):
+                return Stop(reason)
+            case unexpected:
+                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+        return NoReply()
+
+    def _subscribe(self, offset: int | str) -> None:
+        self.offsets = None
+        cast(
+            via(self.connection.name, ("consumer", None)),
+            Subscribe(self.topic, self.partition, offset, process.current()),
+        )
+
+    def _run_handler(self, given: Deliveries) -> None:
+        messages = messages_of(given.raw, None)
+        if self.offsets is None:
+            self.offsets = Offsets(messages[0].offset)
+        self.offsets.delivered(offsets_of(messages))
+        assert self.handler is not None
+        done = ack_of(self.handler.handle_messages(messages), messages)
+        if done is not None and self.offsets.ack_to(done):
+            self._keep_position()
+        cast(
+            via(self.connection.name, ("consumer", None)),
+            Handled(self.topic, self.partition, process.current(), len(messages), given.size),
+        )
+
+    def _acked(self, generation_id: int | None, offset: int) -> None:
+        if generation_id is not None or self.offsets is None or not self.offsets.ack(offset):
+            log.warning(
+                "ack_dropped",
+                connection=self.connection.name,
+                topic=self.topic,
+                partition=self.partition,
+                generation_id=generation_id,
+                offset=offset,
+            )
+        else:
+            self._keep_position()
+
+    def _keep_position(self) -> None:
+        assert self.offsets is not None
+        self.connection.positions.put(self.topic, self.partition, self.offsets.position)
+
+    def _out_of_range(self, fault: OutOfRange) -> Any:
+        policy = self.options.offset_reset_policy
+        log.warning(
+            "offset_reset",
+            connection=self.connection.name,
+            topic=self.topic,
+            partition=self.partition,
+            offset=fault.offset,
+            policy=policy,
+            error=fault.text,
+        )
+        if policy == "stop":
+            return Stop(("offset_out_of_range", fault.offset))
+        self.connection.positions.forget(self.topic, self.partition)
+        self._subscribe("latest" if policy == "reset_to_latest" else "earliest")
+        return NoReply()
+
+    def terminate(self, reason: Any) -> None:
+        if self.handler is not None:
+            self.handler.terminate(reason)
+
+    def status(self) -> dict[str, Any]:
+        offsets = self.offsets
+        return {
+            "topic": self.topic,
+            "partition": self.partition,
+            "position": None if offsets is None else offsets.position,
+            "unacked": 0 if offsets is None else offsets.unacked,
+        }

@@ -1,0 +1,149 @@
+"""What librdkafka's clients are given: a configuration, a log, a hearer of errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import Producer as DriverProducer
+
+from elsa_actors import Task, process
+from elsa_actors.kafka.driver import ClientLog, Trouble, client_config, guarded, in_librdkafka
+from tests.kafka.trees import SOON, no_new_librdkafka_threads, wait_until
+
+DOWN = DriverError(DriverError._ALL_BROKERS_DOWN)
+TRANSPORT = DriverError(DriverError._TRANSPORT)
+
+
+def names(log_events: Any) -> list[str]:
+    return [event["event"] for event in log_events]
+
+
+def test_brokers_that_are_gone_are_told_once_and_so_is_their_return(log_events):
+    """librdkafka says it again and again."""
+    trouble = Trouble("shop")
+    for _ in range(3):
+        trouble.heard(DOWN)
+    assert trouble.down
+    trouble.over()
+    trouble.over()
+    assert not trouble.down
+    assert names(log_events) == ["kafka_unreachable", "kafka_reachable"]
+    trouble.heard(DOWN)
+    assert names(log_events)[2:] == ["kafka_unreachable"]
+
+
+def test_other_errors_are_told_once_each_in_half_a_minute(log_events):
+    """And again after brokers were gone: then it is news."""
+    trouble = Trouble("shop")
+    trouble.heard(TRANSPORT)
+    trouble.heard(TRANSPORT)
+    trouble.heard(DriverError(DriverError._AUTHENTICATION))
+    assert [event["cause"] for event in log_events] == ["_TRANSPORT", "_AUTHENTICATION"]
+
+
+def test_a_quiet_one_only_remembers(log_events):
+    """Whoever made the client hears of it as an exception."""
+    trouble = Trouble("produce", quiet=True)
+    trouble.heard(TRANSPORT)
+    trouble.heard(DOWN)
+    trouble.over()
+    assert trouble.last == DOWN.str()
+    assert not log_events
+
+
+def test_librdkafkas_log_becomes_events_and_no_storm(log_events):
+    """Each kind once in half a minute; lines about lost connections are for debugging."""
+    log = ClientLog(Trouble("shop"))
+    for _ in range(3):
+        log.log(logging.WARNING, "%s", "CONFWARN something is odd")
+        log.log(logging.ERROR, "FAIL connection refused")
+    assert [(event["event"], event["log_level"]) for event in log_events] == [
+        ("librdkafka", "warning"),
+        ("librdkafka", "debug"),
+    ]
+    assert log_events[0]["connection"] == "shop"
+
+
+def test_a_callback_that_raises_is_logged_and_goes_no_further(log_events):
+    """What came out of librdkafka's poll would take messages along."""
+
+    def callback(_: Any) -> None:
+        raise ValueError("oops")
+
+    guarded(callback)(1)
+    [event] = log_events
+    assert event["event"] == "kafka_callback_failed"
+    assert "callback" in event["callback"]
+
+
+def test_a_users_keys_go_before_ours_and_never_before_the_brokers():
+    """The library sets where it connects and where its log goes."""
+    given = {"socket.keepalive.enable": False, "bootstrap.servers": "elsewhere:1"}
+    config = client_config("here:1", given, Trouble("shop"))
+    assert config["socket.keepalive.enable"] is False
+    assert config["bootstrap.servers"] == "here:1"
+    assert isinstance(config["logger"], ClientLog)
+
+
+def test_a_client_of_this_configuration_writes_nothing_to_stderr(capfd, log_events):
+    """What it has to say of a broker that is not there goes to structlog."""
+    with no_new_librdkafka_threads():
+        driver = DriverProducer(client_config("127.0.0.1:1", {}, Trouble("shop")))
+        wait_until(lambda: driver.poll(0.05) or "kafka_unreachable" in names(log_events))
+        driver.close()
+    captured = capfd.readouterr()
+    assert "refused" not in captured.err
+    assert "rdkafka#" not in captured.err
+
+
+def test_a_process_that_has_died_is_told_when_it_comes_back_from_librdkafka(me):
+    """It does no more harm, and what it owns was closed."""
+    inside, go_on = threading.Event(), threading.Event()
+    after: list[str] = []
+
+    def block() -> None:
+        with in_librdkafka():
+            inside.set()
+            go_on.wait(SOON)
+        after.append("went on")
+
+    task = Task.start_link(block)
+    assert inside.wait(SOON)
+    process.exit(task, "kill")
+    wait_until(lambda: not process.is_alive(task))
+    go_on.set()
+    time.sleep(0.1)
+    assert not after
+
+
+def test_a_plain_thread_may_call_librdkafka_too():
+    """It is no process, and nothing is asked of it."""
+    with in_librdkafka():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_hears_that_no_client_works_there(me):
+    """At once, instead of a wait that nothing ends."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with in_librdkafka():
+                said = "went on"
+        except BaseException as error:
+            said = str(error)
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    said = os.read(reading, 10_000).decode()
+    os.waitpid(child, 0)
+    os.close(reading)
+    assert "fork" in said
