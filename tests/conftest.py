@@ -13,7 +13,7 @@ import structlog.testing
 from elsa_actors.runtime import process
 from elsa_actors.runtime.scheduler import RUNNING, scheduler
 
-# As structlog does by default, but for the tracebacks: with rich they take a tenth of a second each.
+# As by default, but for the tracebacks: with rich they take a tenth of a second each.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
