@@ -27,6 +27,9 @@ APACHE_KAFKA := $(VENV)/.apache-kafka
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 
+# Most of the tests' time is waiting, for brokers above all: three files at a time.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
+
 # Typed examples are checked as soon as there are any.
 TYPED := elsa_actors $(wildcard tests/typed)
 
@@ -35,7 +38,7 @@ TYPED := elsa_actors $(wildcard tests/typed)
 .DEFAULT_GOAL := test
 
 test: $(FOR_TEST) $(PYKKA_TESTS) $(APACHE_KAFKA)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(FOR_CHECK)
 	$(BIN)/ruff format --check .

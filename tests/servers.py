@@ -169,7 +169,8 @@ def exit_of(ref: Any, timeout: float = WAIT) -> Any:
     down = process.receive(
         lambda message: isinstance(message, Down) and message.monitor is watch, timeout
     )
-    return down.reason
+    # It may have been dead before it was watched.
+    return ref._inbox.reason if down.reason == "noproc" else down.reason
 
 
 def nothing_comes(match: Any = None, timeout: float = NEVER) -> bool:
@@ -179,3 +180,18 @@ def nothing_comes(match: Any = None, timeout: float = NEVER) -> bool:
     except ReceiveTimeout:
         return True
     return False
+
+
+def in_thread(function):
+    """Run a function on a thread of its own; what it returned or raised lands in the list."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome

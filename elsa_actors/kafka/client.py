@@ -6,6 +6,8 @@ The original: https://hexdocs.pm/elsa/Elsa.Supervisor.html, where brod_client st
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,12 @@ from confluent_kafka import Producer as DriverProducer
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.driver import (
     POLL_SECONDS,
+    Trouble,
     check_alive,
     client_config,
     in_librdkafka,
 )
-from elsa_actors.kafka.errors import KafkaError, error_of
+from elsa_actors.kafka.errors import ConfigError, KafkaError, error_of
 from elsa_actors.otp.gen_server import GenServer, Request, call
 from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Reply, Stop, Timeout
 from elsa_actors.runtime import process
@@ -42,6 +45,25 @@ CLOSE_SECONDS = 10.0
 
 OURS = {"enable.idempotence": True, "linger.ms": 0}
 """What a user's own configuration overrides."""
+
+
+def check_producer_config(endpoints: str, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError (("bad_config", text)) when librdkafka makes no producer of this.
+
+    Each key may be well and two of them contradict each other, or name a file that is not there.
+    """
+    try:
+        driver = DriverProducer(
+            client_config(endpoints, {**OURS, **config}, Trouble("check", quiet=True))
+        )
+    except KafkaException as error:
+        text = error.args[0].str()
+        raise ConfigError(
+            ("bad_config", text),
+            f"librdkafka makes no producer of this configuration: {text};"
+            " enable.idempotence is True where it is not given",
+        ) from None
+    driver.close()
 
 
 class ClientGone(KafkaError):
@@ -145,8 +167,9 @@ class SharedProducer:
         if used and not self._unused.acquire(True, CLOSE_SECONDS):
             log.error("kafka_client_not_closed", connection=self._connection, users=self._users)
             return
-        self._driver.purge()
-        self._driver.close()
+        with suppress(KafkaException):  # One that it has ended of; nobody polls any more.
+            self._driver.purge()
+            self._driver.close()
 
 
 @dataclass(frozen=True, slots=True)

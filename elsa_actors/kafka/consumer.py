@@ -34,6 +34,8 @@ HELD_SECONDS = 0.01
 """How often librdkafka is looked at while a worker is waited for."""
 SHUTDOWN_SECONDS = 15.0
 """Closing took 6 s without a broker."""
+HELD_MOST = 2 * READ_AT_ONCE
+"""So many messages are held back for a worker that has had its fill; then comes a pause."""
 RESOLVE_SECONDS = 1.0
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
 RESOLVE_AGAIN_SECONDS = 0.5
@@ -99,6 +101,7 @@ class Feed:
     count: int = 0  # given to the worker, not handled yet
     size: int = 0
     held: deque[DriverMessage] = field(default_factory=deque)  # read, not given yet
+    held_size: int = 0
     paused: bool = False
 
 
@@ -225,7 +228,7 @@ class Consumer(GenServer):
         return Timeout(HELD_SECONDS if self._holds_back() else 0)
 
     def _holds_back(self) -> bool:
-        return any(feed.paused for feed in self.feeds.values())
+        return any(feed.held for feed in self.feeds.values())
 
     def _read(self) -> None:
         # A poll, then what is there: the rate of batches at the latency of single messages.
@@ -243,19 +246,22 @@ class Consumer(GenServer):
                 self._give(key, feed, messages)
 
     def _give(self, key: Key, feed: Feed, messages: list[DriverMessage]) -> None:
-        """Give the worker as much as it may have; pause the partition when more is left."""
-        if feed.held:
-            feed.held.extend(messages)
-            return
+        """Give the worker as much as it may have; hold back the rest, and pause when it is much."""
         size = sum(map(len, messages))
         room = self.options.prefetch_count - feed.count
-        if len(messages) <= room and feed.size + size <= self.options.prefetch_bytes:
+        fits = len(messages) <= room and feed.size + size <= self.options.prefetch_bytes
+        if fits and not feed.held:
             self._send(feed, messages, size)
-        else:
-            feed.held.extend(messages)
-            self._give_held(key, feed)
+            return
+        feed.held.extend(messages)
+        feed.held_size += size
+        self._give_held(feed)
+        # A pause throws away what librdkafka has fetched, and costs up to a second: rarely, then.
+        if not feed.paused and self._holds(feed, 1):
+            feed.paused = True
+            self.driver.pause([TopicPartition(*key)])
 
-    def _give_held(self, key: Key, feed: Feed) -> None:
+    def _give_held(self, feed: Feed) -> None:
         options, held = self.options, feed.held
         given: list[DriverMessage] = []
         size = 0
@@ -265,10 +271,15 @@ class Consumer(GenServer):
             size += len(held[0])
             given.append(held.popleft())
         if given:
+            feed.held_size -= size
             self._send(feed, given, size)
-        if held and not feed.paused:
-            feed.paused = True
-            self.driver.pause([TopicPartition(*key)])
+
+    def _holds(self, feed: Feed, part: int) -> bool:
+        """Whether more is held back than this part of what may be."""
+        return (
+            len(feed.held) > HELD_MOST // part
+            or feed.held_size > self.options.prefetch_bytes // part
+        )
 
     def _send(self, feed: Feed, messages: list[DriverMessage], size: int) -> None:
         feed.count += len(messages)
@@ -283,9 +294,8 @@ class Consumer(GenServer):
         feed.count -= done.count
         feed.size -= done.size
         if feed.held:
-            self._give_held(key, feed)
-        # Well below the limit: a pause throws away what librdkafka has fetched.
-        if feed.paused and not feed.held and feed.count <= self.options.prefetch_count // 2:
+            self._give_held(feed)
+        if feed.paused and not self._holds(feed, 4):
             feed.paused = False
             self.driver.resume([TopicPartition(*key)])
 

@@ -63,6 +63,10 @@ class Plan(ABC):
     def spec(self, key: Key) -> dict[str, Any]:
         """The child spec of a partition's process."""
 
+    def backoff(self) -> Backoff:
+        """How long to wait before a partition's process is started again."""
+        return Backoff(min=0.1, max=30.0)
+
     def wanted(self, topic: str, count: int) -> Iterable[int]:
         """Which of a topic's partitions have a process."""
         return range(count)
@@ -107,6 +111,9 @@ class Producing(Plan):
             "restart": "temporary",
         }
 
+    def backoff(self) -> Backoff:
+        return Backoff(min=0.1, max=5.0)  # Somebody waits for it, in `produce`.
+
     def counted(self, topic: str, count: int) -> None:
         self.connection.producing.put(topic, count)
 
@@ -132,6 +139,10 @@ class Consuming(Plan):
     def spec(self, key: Key) -> dict[str, Any]:
         return Worker.child_spec(self.connection.name, self.options, *key)
 
+    def backoff(self) -> Backoff:
+        """How long to wait before a partition's process is started again."""
+        return Backoff(min=0.1, max=30.0)
+
     def wanted(self, topic: str, count: int) -> Iterable[int]:
         partition = self.options.partition
         return range(count) if partition is None else [partition] if partition < count else []
@@ -147,7 +158,7 @@ class Post:
     ref: Any = None
     since: float = 0.0
     timer: Timer | None = None
-    backoff: Backoff = field(default_factory=lambda: Backoff(min=0.1, max=30.0))
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,7 @@ class ProcessManager(GenServer):
         self.leaving: dict[Any, Key] = {}  # told to end, and busy perhaps
         self.counts: dict[str, int] = {}
         self.missed: dict[str, int] = {}
+        self.waits_for_partition: set[str] = set()
         self.looking = Backoff(min=0.1, max=LOOK_AGAIN_SECONDS)
         self.waiting: list[Any] = []
         self._look_timer: Timer | None = None
@@ -198,6 +210,7 @@ class ProcessManager(GenServer):
             case StartProducer(topic, poll):
                 return Reply(self._start_producer(topic, poll))
             case WhenReady():
+                self.waiting = [other for other in self.waiting if not other.abandoned]
                 self.waiting.append(sender)
                 self._tell_if_ready()
                 return NoReply()
@@ -247,9 +260,13 @@ class ProcessManager(GenServer):
         self.missed.pop(topic, None)
         self.counts[topic] = count
         self.plan.counted(topic, count)
-        for partition in self.plan.wanted(topic, count):
+        wanted = list(self.plan.wanted(topic, count))
+        if not wanted and topic not in self.waits_for_partition:
+            self.waits_for_partition.add(topic)
+            log.warning("partition_missing", connection=self.name, topic=topic, partitions=count)
+        for partition in wanted:
             if (topic, partition) not in self.posts:
-                self.posts[topic, partition] = Post()
+                self.posts[topic, partition] = Post(backoff=self.plan.backoff())
                 self._start((topic, partition))
         self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
         return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -186,14 +187,15 @@ def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
 def _report(records: Records, batches: list[Batch], reason: Any) -> None:
     """Return when everything was delivered; raise ProduceError otherwise."""
     told: dict[int, Any] = {}
-    failed: list[int] = []
+    delivered: set[int] = set()
     for batch in batches:
-        failed += batch.undelivered()
+        delivered.update([batch.places[i] for i in batch.delivered])
         told |= {batch.places[i]: error for i, error in batch.failures}
-    if not failed:
+    if len(delivered) == len(records):
         return
-    failed.sort()
-    sent, given = len(records) - len(failed), [_given(records[place]) for place in failed]
+    # From the caller's list, not from the batches: what is in none of them was not delivered.
+    failed = [place for place in range(len(records)) if place not in delivered]
+    sent, given = len(delivered), [_given(records[place]) for place in failed]
     error = next((told[place] for place in failed if place in told), None)
     if error is not None:
         raise produce_error(error, sent, given)
@@ -322,7 +324,10 @@ class _Tree(_Way):
             ref = connections.holder(self.connection.name, ("producer", self.topic, partition))
             if ref is not None:
                 return ref
-            if not self.left() or self.connection.producing.partitions(self.topic) == 0:
+            if self.connection.producing.partitions(self.topic) == 0:
+                self.reason = ("unknown_topic", self.topic)
+                return None
+            if not self.left():
                 return None
             pause(_LOOK_AGAIN)
 
@@ -363,5 +368,6 @@ class _Alone(_Way):
                 return
 
     def close(self) -> None:
-        self.driver.purge()
-        self.driver.close()
+        with suppress(KafkaException):  # The one that it has ended of.
+            self.driver.purge()
+            self.driver.close()

@@ -135,6 +135,7 @@ class Producer(GenServer):
     """Produces to one partition of one topic, over the connection's librdkafka producer."""
 
     inline = True  # A call costs no switch of threads: handing over never blocks.
+    inline_limit = 1.0  # On a busy machine five hundred messages take their time.
     trap_exit = True
 
     def init(self, connection: str, topic: str, partition: int) -> Ok:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import Client, pause
+from elsa_actors.kafka.client import Client, check_producer_config, pause
 from elsa_actors.kafka.config import (
     POLL_SECONDS,
     ConsumerOptions,
@@ -225,6 +225,7 @@ def _record(
         parse_endpoints(endpoints),
         producer_config(producers, check_config(config, f"connection {connection!r}")),
     )
+    check_producer_config(record.endpoints, record.config)
     for options in producers:
         record.producing.add(options.topic)
         record.poll[options.topic] = options.poll

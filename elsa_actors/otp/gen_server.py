@@ -49,8 +49,6 @@ log = structlog.get_logger("elsa_actors")
 
 MAX_INLINE_DEPTH = 16
 """Inline calls that may stand on one thread's stack; a deeper one goes through the mailbox."""
-INLINE_SECONDS = 0.01
-"""An inline handler that takes longer has broken its word, and is logged."""
 
 
 class Request(Ask):
@@ -175,7 +173,9 @@ class GenServer(Process):
     _idle_seconds: float = 0.0
     _idle_timer: Timer | None = None
     _observer: Any = None
-    _overrun: float = INLINE_SECONDS
+    inline_limit: ClassVar[float] = 0.01
+    """An inline handler that takes longer, in seconds, has broken its word, and is logged."""
+    _overrun: float = 0.0
     _quick_init: ClassVar[bool] = True
     """Whether `init` never blocks, and may run on the starter's thread."""
 
@@ -883,7 +883,7 @@ def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
     started = clock.now()
     _run_inline(inbox, process, asked)
     took = clock.now() - started
-    if took > process._overrun:
+    if took > max(process._overrun, process.inline_limit):
         # Ever rarer: a busy machine makes everybody late now and then.
         process._overrun = 2 * took
         log.warning(

@@ -45,7 +45,7 @@ from elsa_actors import (
 )
 from elsa_actors.otp.gen_server import MAX_INLINE_DEPTH
 from elsa_actors.runtime.names import Named, NameTable
-from tests.servers import NEVER, WAIT, Doer, Gate, Journal, Oops, nothing_comes
+from tests.servers import NEVER, WAIT, Doer, Gate, Journal, Oops, in_thread, nothing_comes
 
 OOPS = Oops("call")
 
@@ -1415,21 +1415,6 @@ def test_linked_caller_dies_with_an_inline_server(me):
     journal.wait_for("died", OOPS)
 
 
-def in_thread(function):
-    """Run a function on a thread of its own; what it returned or raised lands in the list."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.append(function())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, outcome
-
-
 def test_kill_in_an_inline_handler(me):
     """Dead at once for all; only its caller, whose thread is in there, learns it on return."""
     gate = Gate()
@@ -1768,3 +1753,32 @@ def test_many_callers_of_one_inline_server():
         thread.join(WAIT * 4)
         assert outcome == ["done"]
     assert wrong == []
+
+
+def test_request_to_an_idle_inline_server_is_handled_at_once():
+    """send_request lends its thread as call does; who is busy gets the request into its mailbox."""
+    ref = inline_server()
+    request = send_request(ref, thread_of)
+    assert request.check()
+    assert request.receive(WAIT) == threading.get_ident()
+
+
+def test_request_to_an_inline_server_may_be_answered_later():
+    """NoReply leaves the request open, whoever's thread ran the handler."""
+    ref = inline_server()
+    kept = []
+    request = send_request(ref, lambda server: (kept.append(server.sender), NoReply())[1])
+    assert not request.check()
+    reply(kept[0], "later")
+    assert request.receive(WAIT) == "later"
+
+
+def test_request_that_ends_an_inline_server_fails_and_harms_nobody(me):
+    """The sender's thread ran the handler; its end is the server's alone."""
+    ref = inline_server()
+    request = send_request(ref, lambda server: Stop("over"))
+    assert not process.is_alive(ref)
+    with pytest.raises(CallExit) as caught:
+        request.receive(WAIT)
+    assert caught.value.reason == "over"
+    assert process.current() is me.ref

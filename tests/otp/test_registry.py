@@ -723,7 +723,7 @@ def test_holders_end_with_their_registry(unique, end, reason):
     trapping = Doer.start(None, journal, True)
     do(trapping, lambda: Registry.register("shop", "l"))
     end(unique)
-    assert exit_of(unique) in ("noproc", reason)
+    assert exit_of(unique) in ("normal", reason)
     assert plain._inbox.reason == reason
     journal.wait_for("info", Exit(unique, reason))
     assert do(trapping, lambda: None) is None

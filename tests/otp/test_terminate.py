@@ -30,7 +30,7 @@ from elsa_actors import (
 from elsa_actors.otp import debug
 from elsa_actors.runtime.names import Named
 from elsa_actors.runtime.process import Process
-from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
+from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, in_thread, nothing_comes
 
 
 class Teller(Doer):
@@ -804,3 +804,91 @@ def test_stop_of_a_plain_process_runs_on_stop(me):
     plain = Plain.start(journal)
     assert end_of(plain, lambda: stop(plain, "done")) == "done"
     assert journal.events == ["on_stop"]
+
+
+# ---- a stop that costs no switch
+
+
+class Idle(GenServer):
+    """Has no terminate: there is nothing to do at its end."""
+
+    def handle_call(self, request, sender):
+        return Reply(request(self))
+
+
+@pytest.mark.parametrize("reason", ["normal", "shutdown", ("shutdown", 7), "odd"])
+def test_stop_of_an_idle_server_with_nothing_to_do_tells_everybody(me, reason):
+    """Whichever thread it runs on: links, monitors, names and the one who stops it."""
+    ref = Idle.start(name="plain.stopped")
+    call(ref, lambda server: None)
+    process.link(ref)
+    watch = process.monitor(ref)
+    stop(ref, reason)
+    assert not process.is_alive(ref)
+    assert process.whereis("plain.stopped") is None
+    assert me.receive(Down, WAIT) == Down(watch, ref, reason)
+    assert me.receive(Exit, WAIT) == Exit(ref, reason)
+    assert process.current() is me.ref
+
+
+def test_stop_comes_after_what_is_queued_though_the_server_has_nothing_to_do():
+    """It is not idle then, and is stopped on its own thread."""
+    gate, seen = Gate(), []
+    ref = Idle.start()
+    busy = send_request(ref, lambda server: gate())
+    gate.reached()
+    queued = send_request(ref, lambda server: seen.append("queued"))
+    stopper, outcome = in_thread(lambda: stop(ref))
+    gate.open()
+    stopper.join(WAIT)
+    assert outcome == [None]
+    assert busy.wait(WAIT)
+    assert queued.receive(WAIT) is None
+    assert seen == ["queued"]
+
+
+def test_stop_of_a_server_that_owns_something_closes_it_on_its_own_thread():
+    """Closing may block, and must not hold up a stranger's thread for ever."""
+    threads = []
+    ref = Idle.start()
+    call(ref, lambda server: process.own(0, lambda _: threads.append(threading.get_ident())) and 0)
+    stop(ref)
+    assert threads
+    assert threads != [threading.get_ident()]
+
+
+def test_stop_of_a_suspended_server_with_nothing_to_do():
+    """As of any suspended server."""
+    ref = Idle.start()
+    debug.suspend(ref)
+    stop(ref, timeout=WAIT)
+    assert not process.is_alive(ref)
+
+
+def test_many_stops_and_calls_at_once():
+    """Each call is answered or fails with the reason of the end; one stop wins."""
+    for _ in range(30):
+        ref = Idle.start()
+        call(ref, lambda server: None)
+
+        def ask(ref=ref):
+            try:
+                return call(ref, lambda server: "answer")
+            except CallExit as error:
+                return error.reason
+
+        def end(ref=ref):
+            try:
+                return stop(ref)
+            except NoProcess:
+                return "noproc"
+
+        runs = [in_thread(ask), in_thread(end), in_thread(ask), in_thread(end)]
+        outcomes = []
+        for thread, outcome in runs:
+            thread.join(WAIT)
+            outcomes += outcome
+        assert len(outcomes) == 4
+        assert outcomes[1] is None or outcomes[3] is None
+        assert {outcomes[0], outcomes[2]} <= {"answer", "normal", "noproc"}
+        assert not process.is_alive(ref)

@@ -548,7 +548,7 @@ def test_a_leftover_stuck_in_c_is_logged_once(monkeypatch: Any, log_events: Any)
     cast(ref, stuck)
     gate.reached()
     process.exit(ref, "kill")
-    assert exit_of(ref) == "noproc"
+    assert exit_of(ref) == "killed"
     deadline = time.monotonic() + WAIT * 2
     while time.monotonic() < deadline:
         if any(event["event"] == "orphan_thread" for event in log_events):

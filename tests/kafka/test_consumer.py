@@ -1,0 +1,357 @@
+"""Consumer: what is read, from where, and how it is shared out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from elsa_actors import debug, process
+from elsa_actors.kafka import EmbeddedKafka
+from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.consumer import Subscribe
+from elsa_actors.otp.gen_server import cast
+from tests.kafka.trees import Collector, consumer, new_name, stays, tree, wait_until
+from tests.servers import Gate
+
+
+def feed(shop: Any, topic: str, partition: int = 0) -> dict[str, Any]:
+    """How a partition's worker is fed now: its line in the Consumer's status."""
+    line: dict[str, Any] = debug.get_status(shop.kafka_consumer())["details"][
+        f"{topic}[{partition}]"
+    ]
+    return line
+
+
+# ---- how much
+
+
+def test_a_worker_never_has_more_than_prefetch_count_waiting(embedded, new_topic):
+    """The rest waits in the Consumer and at the broker, is paused and resumed, and none is lost."""
+    topic = new_topic(embedded)
+    gate = Gate()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if messages[0].offset == 0:
+            gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_count=10)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(3000)])
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["paused"])
+        assert feed(shop, topic)["waiting"] == 10
+        assert stays(lambda: feed(shop, topic)["waiting"] == 10, 0.2)
+        gate.open()
+        values = seen.wait_for(3000, 40.0)
+        assert values == [str(i).encode() for i in range(3000)]
+        assert max(seen.batches) <= 10
+        wait_until(lambda: not feed(shop, topic)["paused"])
+        shop.produce(topic, "after the resume")
+        assert seen.wait_for(3001)[-1] == b"after the resume"
+
+
+def test_a_worker_that_is_done_is_given_more_at_once(embedded, new_topic):
+    """Not when the Consumer comes back from librdkafka, a tenth of a second for each message."""
+    topic = new_topic(embedded)
+    gate = Gate()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if messages[0].offset == 0:
+            gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_count=1)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(200)])
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["held"] > 0)
+        start = time.monotonic()
+        gate.open()
+        assert seen.wait_for(200, 30.0) == [str(i).encode() for i in range(200)]
+        assert time.monotonic() - start < 12.0
+
+
+def test_a_worker_never_has_more_than_prefetch_bytes_waiting(embedded, new_topic):
+    """Large messages are counted by their size; one that is larger than the limit comes alone."""
+    topic = new_topic(embedded)
+    gate = Gate()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if messages[0].offset == 0:
+            gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_bytes=1000)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, ["x" * 300] * 30 + ["y" * 3000, "z"])
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["paused"])
+        assert feed(shop, topic)["bytes"] < 1000 + 300
+        gate.open()
+        seen.wait_for(32)
+        assert [len(value) for value in seen.values()] == [300] * 30 + [3000, 1]
+        assert seen.offsets() == list(range(32))
+
+
+def test_a_paused_partition_holds_up_no_other(embedded, new_topic):
+    """One slow partition, full to the brim, leaves the others their speed."""
+    topic = new_topic(embedded, 2)
+    gate = Gate()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if handler.partition == 0:
+            gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_count=10)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(3000)], partition=0)
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["paused"])
+        for i in range(20):
+            shop.produce(topic, str(i), partition=1)
+        wait_until(lambda: len(seen.values(1)) == 20)
+        assert not seen.values(0)
+        gate.open()
+        wait_until(lambda: len(seen.values(0)) == 3000, 30.0)
+        assert seen.offsets(0) == list(range(3000))
+
+
+def test_a_worker_that_dies_while_its_partition_is_paused_is_replaced_by_one_that_reads_on(
+    embedded, new_topic
+):
+    """The pause and what was held belong to the dead one."""
+    topic = new_topic(embedded)
+    gate = Gate()
+    blocking = [True]
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if blocking:
+            blocking.clear()
+            gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_count=10)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(3000)])
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["paused"])
+        process.exit(shop.worker(topic), "kill")
+        wait_until(lambda: len(seen.offsets()) >= 3000, 30.0)
+        assert seen.offsets() == list(range(3000))
+        gate.open()
+
+
+# ---- from where
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"), [("earliest", [0, 1, 2, 3, 4]), (3, [3, 4]), (0, [0, 1, 2, 3, 4])]
+)
+def test_begin_offset_is_where_a_consumer_starts(embedded, new_topic, begin, expected):
+    """The earliest message there is, or the one with this number."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}) as shop:
+        shop.produce(topic, [str(i) for i in range(5)])
+    with tree(embedded, consumer=consumer(topic, seen, begin_offset=begin)):
+        seen.wait_for(len(expected))
+        assert seen.offsets() == expected
+
+
+def test_latest_reads_what_is_written_from_the_start_on(embedded, new_topic):
+    """What was there before is not read."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(
+        embedded,
+        producer={"topic": topic},
+        consumer=consumer(topic, seen, begin_offset="latest"),
+    ) as shop:
+        wait_until(lambda: seen.started)
+        wait_until(lambda: connections.find(shop.connection).positions.get(topic, 0) == 0)
+        shop.produce(topic, ["a", "b"])
+        assert seen.wait_for(2) == [b"a", b"b"]
+    late = Collector()
+    with tree(
+        embedded,
+        producer={"topic": topic},
+        consumer=consumer(topic, late, begin_offset="latest"),
+    ) as shop:
+        wait_until(lambda: connections.find(shop.connection).positions.get(topic, 0) == 2)
+        shop.produce(topic, "c")
+        assert late.wait_for(1) == [b"c"]
+
+
+def test_latest_is_resolved_once(embedded, new_topic):
+    """A worker that is killed before its first ack skips nothing that was written meanwhile."""
+    topic = new_topic(embedded)
+    seen = Collector(answer="no_ack")
+    with tree(
+        embedded,
+        producer={"topic": topic},
+        consumer=consumer(topic, seen, begin_offset="latest"),
+    ) as shop:
+        wait_until(lambda: connections.find(shop.connection).positions.get(topic, 0) == 0)
+        shop.produce(topic, ["a", "b"])
+        seen.wait_for(2)
+        shop.kill(shop.worker(topic))
+        shop.produce(topic, "c")
+        seen.wait_for(5)
+        assert seen.offsets() == [0, 1, 0, 1, 2]
+
+
+def test_a_late_request_of_a_dead_worker_takes_nothing_from_its_successor(embedded, new_topic):
+    """What a dead worker asked for, and is tried again, is not heard any more."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+        dead = shop.kill(shop.worker(topic))
+        shop.another(lambda: shop.worker(topic), dead)
+        shop.produce(topic, "b")
+        seen.wait_for(2)
+        cast(shop.kafka_consumer(), Subscribe(topic, 0, "latest", dead))
+        shop.produce(topic, "c")
+        assert seen.wait_for(3) == [b"a", b"b", b"c"]
+
+
+def test_latest_waits_for_a_broker_and_then_resolves():
+    """Without a broker nobody knows where the end is; it is asked again, and nothing is skipped."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        with tree(kafka, producer={"topic": "orders"}) as shop:
+            shop.produce("orders", ["a", "b"])
+        with tree(
+            kafka,
+            producer={"topic": "orders"},
+            consumer=consumer("orders", seen, begin_offset="latest"),
+        ) as shop:
+            wait_until(lambda: connections.find(shop.connection).positions.get("orders", 0) == 2)
+            shop.produce("orders", "c")
+            assert seen.wait_for(1) == [b"c"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("reset_to_earliest", [0, 1, 2]), ("reset_to_latest", [2])]
+)
+def test_an_offset_that_does_not_exist_is_reset_by_the_policy(
+    embedded, new_topic, log_events, policy, expected
+):
+    """The log says where it was, and by which policy it goes on."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}) as shop:
+        shop.produce(topic, ["a", "b"])
+    options = consumer(topic, seen, begin_offset=100, offset_reset_policy=policy)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        [event] = wait_until(lambda: [e for e in log_events if e["event"] == "offset_reset"])
+        assert (event["policy"], event["topic"], event["partition"], event["offset"]) == (
+            policy,
+            topic,
+            0,
+            100,
+        )
+        if policy == "reset_to_latest":
+            wait_until(lambda: connections.find(shop.connection).positions.get(topic, 0) == 2)
+        shop.produce(topic, "c")
+        seen.wait_for(len(expected))
+        assert seen.offsets() == expected
+
+
+def test_the_policy_stop_ends_the_worker_again_and_again(embedded, new_topic, log_events):
+    """Nothing is read until somebody sees to it; the waits grow, and the tree stands."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    options = consumer(topic, seen, begin_offset=100, offset_reset_policy="stop")
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, ["a", "b"])
+        wait_until(lambda: len(seen.ended) >= 2)
+        assert seen.ended[0] == (0, ("offset_out_of_range", 100))
+        assert not seen.messages
+        assert process.is_alive(shop.ref)
+
+
+# ---- deaths and brokers
+
+
+def test_a_consumer_that_is_killed_loses_and_repeats_nothing_that_was_acked(embedded, new_topic):
+    """The next one reads on where the handlers are."""
+    topic = new_topic(embedded, 2)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, [(str(i), str(i)) for i in range(100)])
+        seen.wait_for(100)
+        shop.kill(shop.kafka_consumer())
+        shop.produce(topic, [(str(i), str(i)) for i in range(100, 200)])
+        seen.wait_for(200)
+        assert stays(lambda: len(seen.messages) == 200, 0.2)
+        assert sorted(map(int, seen.values())) == list(range(200))
+
+
+def test_reading_goes_on_when_the_broker_is_back(log_events):
+    """The tree stays up and quiet; one event says that the brokers are gone, one that they are
+    back."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        with tree(kafka, producer={"topic": "orders"}, consumer=consumer("orders", seen)) as shop:
+            shop.produce("orders", "a")
+            seen.wait_for(1)
+            before = [shop.kafka_consumer(), shop.client(), shop.worker("orders")]
+            kafka.stop()
+            wait_until(lambda: any(e["event"] == "kafka_unreachable" for e in log_events))
+            time.sleep(1.0)
+            kafka.start()
+            shop.produce("orders", "b", timeout=30.0)
+            assert seen.wait_for(2) == [b"a", b"b"]
+            assert [shop.kafka_consumer(), shop.client(), shop.worker("orders")] == before
+            wait_until(lambda: any(e["event"] == "kafka_reachable" for e in log_events))
+            names = [e["event"] for e in log_events]
+            assert names.count("kafka_unreachable") == 1
+            assert "child_terminated" not in names
+
+
+def test_a_tree_that_starts_without_a_broker_reads_when_there_is_one():
+    """It starts at once, and waits for what it needs."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        kafka.stop()
+        seen = Collector()
+        start = time.monotonic()
+        with tree(
+            kafka,
+            ready=False,
+            producer={"topic": "orders"},
+            consumer=consumer("orders", seen),
+            connection=new_name(),
+        ) as shop:
+            assert time.monotonic() - start < 1.0
+            done = threading.Thread(
+                target=lambda: shop.produce("orders", "a", timeout=30.0), daemon=True
+            )
+            done.start()
+            time.sleep(0.3)
+            kafka.start()
+            assert seen.wait_for(1, 30.0) == [b"a"]
+            done.join(10.0)
+
+
+def test_a_request_that_nobody_knows_ends_it(embedded, new_topic):
+    """It is a mistake in the program, and the tree starts it again."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        old = wait_until(shop.kafka_consumer)
+        cast(old, "nonsense")
+        shop.another(shop.kafka_consumer, old)
+        shop.produce(topic, "a")
+        assert seen.wait_for(1) == [b"a"]
