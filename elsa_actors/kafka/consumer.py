@@ -240,7 +240,8 @@ class Consumer(GenServer):
         # What is asked of every message is asked by C functions: half a million a second pass.
         if any(map(DriverMessage.error, raw)):
             raw = self._sort_out_errors(raw)
-        for key, messages in _by_partition(raw):
+        for partition, messages in _by_partition(raw):
+            key = (self.options.topic, partition)
             feed = self.feeds.get(key)
             if feed is not None:
                 self._give(key, feed, messages)
@@ -358,13 +359,12 @@ class Acked:
     offset: int
 
 
-def _by_partition(raw: list[DriverMessage]) -> Iterator[tuple[Key, list[DriverMessage]]]:
+def _by_partition(raw: list[DriverMessage]) -> Iterator[tuple[int, list[DriverMessage]]]:
     """The messages in runs of one partition each; librdkafka hands them out in runs."""
     start = 0
-    keys = zip(map(DriverMessage.topic, raw), map(DriverMessage.partition, raw), strict=True)
-    for key, run in groupby(keys):
+    for partition, run in groupby(map(DriverMessage.partition, raw)):
         end = start + len(list(run))
-        yield key, raw if end - start == len(raw) else raw[start:end]  # type: ignore[misc]
+        yield partition or 0, raw if end - start == len(raw) else raw[start:end]
         start = end
 
 
