@@ -25,6 +25,7 @@ from elsa_actors.kafka.errors import described
 from elsa_actors.otp.gen_server import GenServer, cast
 from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Stop, Timeout
 from elsa_actors.runtime import process
+from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.exits import Down, Exit
 
 log = structlog.get_logger("elsa_actors")
@@ -36,6 +37,8 @@ SHUTDOWN_SECONDS = 15.0
 """Closing took 6 s without a broker."""
 HELD_MOST = 2 * READ_AT_ONCE
 """So many messages are held back for a worker that has had its fill; then comes a pause."""
+STALL_SECONDS = 5.0
+"""How often a partition is looked at from which nothing comes."""
 RESOLVE_SECONDS = 1.0
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
 RESOLVE_AGAIN_SECONDS = 0.5
@@ -44,6 +47,7 @@ OURS = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
+    "enable.partition.eof": True,  # Who has come to the end does not stand still.
     "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 10,  # With its second, a drained queue would stay empty that long.
 }
@@ -102,6 +106,9 @@ class Feed:
     size: int = 0
     held: deque[DriverMessage] = field(default_factory=deque)  # read, not given yet
     held_size: int = 0
+    end: int = 0  # librdkafka has told that it came to the end of the partition, here
+    behind_at: int | None = None  # where it stood when there was more and nothing came
+    reassigned: bool = False
     paused: bool = False
 
 
@@ -135,6 +142,7 @@ class Consumer(GenServer):
         self.options = options
         self.feeds: dict[Key, Feed] = {}
         self.driver: Any = None
+        self._next_look = 0.0
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
@@ -165,7 +173,11 @@ class Consumer(GenServer):
 
     def handle_info(self, message: Any) -> Any:
         if message is TIMEOUT:
-            self._read()
+            if not self._read() and clock.now() >= self._next_look:
+                self._next_look = clock.now() + STALL_SECONDS
+                stalled = self._look_for_stalls()
+                if stalled is not None:
+                    return Stop(("stalled", *stalled))
             return NoReply(self._then_read())
         match message:
             case Subscribe():
@@ -230,11 +242,12 @@ class Consumer(GenServer):
     def _holds_back(self) -> bool:
         return any(feed.held for feed in self.feeds.values())
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Share out what there is; False when there is nothing."""
         # A poll, then what is there: the rate of batches at the latency of single messages.
         first = self.driver.poll(0 if self._holds_back() else POLL_SECONDS)
         if first is None:
-            return
+            return False
         raw = [first, *self.driver.consume(READ_AT_ONCE - 1, 0)]
         self.connection.trouble.over()
         # What is asked of every message is asked by C functions: half a million a second pass.
@@ -244,7 +257,56 @@ class Consumer(GenServer):
             key = (self.options.topic, partition)
             feed = self.feeds.get(key)
             if feed is not None:
+                feed.behind_at = None
                 self._give(key, feed, messages)
+        return True
+
+    # ---- partitions that stand still
+
+    def _look_for_stalls(self) -> Key | None:
+        """Find partitions that have more to read of which nothing comes, and begin them anew.
+
+        librdkafka has been seen to read on from no partition after a broker had hung. Returns a
+        partition that a new beginning did not help: then the whole client is to be made anew.
+        """
+        if self.connection.trouble.down:
+            return None
+        for key, feed in tuple(self.feeds.items()):
+            if feed.paused or feed.held:
+                continue
+            try:
+                position = self._position(key, feed)
+                low, high = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
+            except KafkaException:
+                return None  # No broker answers; that is told elsewhere.
+            position = max(position, low)
+            if high <= position:
+                feed.behind_at, feed.reassigned = None, False
+            elif feed.behind_at != position:
+                feed.behind_at = position  # It may come yet: look again.
+            elif feed.reassigned:
+                return key
+            else:
+                self._begin_anew(key, feed, position, high)
+        return None
+
+    def _position(self, key: Key, feed: Feed) -> int:
+        """Up to where librdkafka has read, marks of transactions and the like included."""
+        [there] = self.driver.position([TopicPartition(*key)])
+        return max(int(there.offset), feed.end)  # Negative: it has read nothing yet.
+
+    def _begin_anew(self, key: Key, feed: Feed, position: int, end: int) -> None:
+        log.warning(
+            "partition_stalled",
+            connection=self.connection.name,
+            topic=key[0],
+            partition=key[1],
+            position=position,
+            end=end,
+        )
+        feed.reassigned = True
+        self.driver.incremental_unassign([TopicPartition(*key)])
+        self.driver.incremental_assign([TopicPartition(*key, position)])
 
     def _give(self, key: Key, feed: Feed, messages: list[DriverMessage]) -> None:
         """Give the worker as much as it may have; hold back the rest, and pause when it is much."""
@@ -312,7 +374,10 @@ class Consumer(GenServer):
 
     def _failed(self, key: Key, message: DriverMessage, error: DriverError) -> None:
         feed = self.feeds.get(key)
-        if feed is not None and error.code() in _OUT_OF_RANGE:
+        if error.code() == DriverError._PARTITION_EOF:
+            if feed is not None:
+                feed.end, feed.reassigned = message.offset() or 0, False
+        elif feed is not None and error.code() in _OUT_OF_RANGE:
             process.send(feed.worker, OutOfRange(message.offset() or 0, error.str()))
         else:
             self._tell(key, error)

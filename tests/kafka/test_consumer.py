@@ -7,12 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from elsa_actors import debug, process
 from elsa_actors.kafka import EmbeddedKafka
 from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka import consumer as consumer_module
 from elsa_actors.kafka.consumer import Subscribe
-from elsa_actors.otp.gen_server import cast
+from elsa_actors.otp.gen_server import cast, system_call
 from tests.kafka.trees import Collector, consumer, new_name, stays, tree, wait_until
 from tests.servers import Gate
 
@@ -355,3 +357,86 @@ def test_a_request_that_nobody_knows_ends_it(embedded, new_topic):
         shop.another(shop.kafka_consumer, old)
         shop.produce(topic, "a")
         assert seen.wait_for(1) == [b"a"]
+
+
+# ---- when librdkafka reads on no more
+
+
+def hinder(shop: Any, topic: str, partition: int = 0) -> None:
+    """Have librdkafka give nothing of a partition, and the Consumer know nothing of it."""
+
+    def pause(server: Any) -> None:
+        server.driver.pause([TopicPartition(topic, partition)])
+
+    system_call(shop.kafka_consumer(), pause, 5.0)
+
+
+def test_a_partition_that_stands_still_is_begun_anew_and_then_the_client(
+    embedded, new_topic, log_events, monkeypatch
+):
+    """After a broker had hung librdkafka was seen to read nothing; the handler reads on."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.2)
+    topic = new_topic(embedded, 2)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, ["a"], partition=0)
+        shop.produce(topic, ["b"], partition=1)
+        seen.wait_for(2)
+        before = shop.kafka_consumer()
+        hinder(shop, topic)
+        shop.produce(topic, ["c"], partition=0)
+        # A pause outlives the new assignment, so that only a new client helps here.
+        seen.wait_for(3)
+        assert seen.offsets(0) == [0, 1]
+        stalled = [event for event in log_events if event["event"] == "partition_stalled"]
+        assert [(event["topic"], event["partition"]) for event in stalled] == [(topic, 0)]
+        assert shop.kafka_consumer() is not before
+        assert before._inbox.reason == ("stalled", topic, 0)
+
+
+def test_a_partition_that_was_begun_anew_reads_on_without_a_new_client(
+    embedded, new_topic, log_events, monkeypatch
+):
+    """What helps is enough: the other partitions keep their client."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.2)
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, ["a"])
+        seen.wait_for(1)
+        before = shop.kafka_consumer()
+
+        def unassign(server: Any) -> None:
+            server.driver.pause([TopicPartition(topic, 0)])
+            begin = server._begin_anew
+
+            def begin_anew(*args: Any) -> None:
+                server.driver.resume([TopicPartition(topic, 0)])
+                begin(*args)
+
+            server._begin_anew = begin_anew
+
+        system_call(before, unassign, 5.0)
+        shop.produce(topic, ["b", "c"])
+        seen.wait_for(3)
+        assert seen.offsets() == [0, 1, 2]
+        assert shop.kafka_consumer() is before
+        assert len([e for e in log_events if e["event"] == "partition_stalled"]) == 1
+
+
+def test_an_idle_partition_is_no_stalled_one(embedded, new_topic, log_events, monkeypatch):
+    """Nothing comes because there is nothing: at the end, in an empty partition, and held back."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.05)
+    topic = new_topic(embedded, 3)
+    gate = Gate()
+    seen = Collector(answer=lambda handler, messages: gate() or "ack")
+    options = consumer(topic, seen, prefetch_count=1)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, ["a", "b", "c"], partition=1)
+        gate.reached()
+        before = shop.kafka_consumer()
+        assert stays(lambda: shop.kafka_consumer() is before, 1.0)
+        gate.open()
+        seen.wait_for(3)
+        assert stays(lambda: shop.kafka_consumer() is before, 0.5)
+        assert not [e for e in log_events if e["event"] == "partition_stalled"]
