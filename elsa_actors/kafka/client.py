@@ -212,7 +212,8 @@ class Client(GenServer):
             return NoReply(Timeout(POLL_SECONDS))
         assert self.shared is not None
         self.shared.hear()
-        if self.connection.trouble.down and clock.now() >= self._next_probe:
+        trouble = self.connection.trouble
+        if (trouble.down or trouble.suspected) and clock.now() >= self._next_probe:
             with self.shared as driver:
                 self._probe(driver)
         if self.shared.fatal is not None:
@@ -226,6 +227,8 @@ class Client(GenServer):
             with in_librdkafka():
                 driver.list_topics(timeout=PROBE_SECONDS / 2)
         except KafkaException:
+            if self.connection.trouble.suspected:
+                self.connection.trouble.is_down()
             return
         self.connection.trouble.over()
 

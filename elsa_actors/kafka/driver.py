@@ -24,6 +24,8 @@ log = structlog.get_logger("elsa_actors")
 
 POLL_SECONDS = 0.1
 """How long a thread sits in librdkafka before it looks whether it is still wanted."""
+SETTLING_SECONDS = 3.0
+"""So long after an outage one client may still tell of it when another is answered already."""
 QUIET_SECONDS = 30.0
 """The same trouble is reported again after so long, not before."""
 
@@ -39,6 +41,9 @@ class Trouble:
     def __init__(self, connection: str, quiet: bool = False) -> None:
         self.connection = connection
         self.down = False
+        self.suspected = False
+        """A client said so just after another was answered: whoever can is to ask a broker."""
+        self._over_at = -SETTLING_SECONDS
         self.last: str | None = None
         self._quiet = quiet
         self._lock = threading.Lock()
@@ -48,8 +53,10 @@ class Trouble:
         """librdkafka told of an error that belongs to no message."""
         self.last = error.str()
         if error.code() == DriverError._ALL_BROKERS_DOWN:
-            if self._set_down(True) and not self._quiet:
-                log.error("kafka_unreachable", connection=self.connection, error=error.str())
+            if clock.now() - self._over_at < SETTLING_SECONDS:
+                self.suspected = True
+            else:
+                self.is_down()
         elif self.is_news(error.name()):
             log.warning(
                 "kafka_error", connection=self.connection, cause=error.name(), error=error.str()
@@ -66,8 +73,15 @@ class Trouble:
             self._told[cause] = now
             return True
 
+    def is_down(self) -> None:
+        """No broker answers."""
+        self.suspected = False
+        if self._set_down(True) and not self._quiet:
+            log.error("kafka_unreachable", connection=self.connection, error=self.last)
+
     def over(self) -> None:
         """A broker answered."""
+        self.suspected = False
         # Who reads and who asks may both be answered now: one of them changes it.
         if self.down and self._set_down(False) and not self._quiet:
             log.info("kafka_reachable", connection=self.connection)
@@ -80,6 +94,7 @@ class Trouble:
             self.down = down
             if not down:
                 self._told.clear()
+                self._over_at = clock.now()
             return True
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError as DriverError
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors import Task, process
+from elsa_actors.kafka import driver
 from elsa_actors.kafka.driver import ClientLog, Trouble, client_config, guarded, in_librdkafka
 from tests.kafka.trees import SOON, no_new_librdkafka_threads, wait_until
 
@@ -24,8 +25,9 @@ def names(log_events: Any) -> list[str]:
     return [event["event"] for event in log_events]
 
 
-def test_brokers_that_are_gone_are_told_once_and_so_is_their_return(log_events):
+def test_brokers_that_are_gone_are_told_once_and_so_is_their_return(log_events, monkeypatch):
     """librdkafka says it again and again."""
+    monkeypatch.setattr(driver, "SETTLING_SECONDS", 0.0)
     trouble = Trouble("shop")
     for _ in range(3):
         trouble.heard(DOWN)
@@ -147,3 +149,20 @@ def test_a_forked_child_hears_that_no_client_works_there(me):
     os.waitpid(child, 0)
     os.close(reading)
     assert "fork" in said
+
+
+def test_an_outage_that_one_client_tells_late_is_not_told_twice(log_events):
+    """Two clients hear of one outage; after its end a broker is asked before it is told again."""
+    trouble = Trouble("shop")
+    trouble.heard(DriverError(DriverError._ALL_BROKERS_DOWN))
+    trouble.over()
+    trouble.heard(DriverError(DriverError._ALL_BROKERS_DOWN))
+    assert trouble.suspected
+    assert not trouble.down
+    trouble.over()
+    assert not trouble.suspected
+    names = [event["event"] for event in log_events]
+    assert names == ["kafka_unreachable", "kafka_reachable"]
+    trouble.heard(DriverError(DriverError._ALL_BROKERS_DOWN))
+    trouble.is_down()  # Nobody answered.
+    assert [event["event"] for event in log_events] == [*names, "kafka_unreachable"]
