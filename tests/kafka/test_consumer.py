@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
 
@@ -440,3 +441,33 @@ def test_an_idle_partition_is_no_stalled_one(embedded, new_topic, log_events, mo
         seen.wait_for(3)
         assert stays(lambda: shop.kafka_consumer() is before, 0.5)
         assert not [e for e in log_events if e["event"] == "partition_stalled"]
+
+
+def test_an_open_transaction_is_no_stall(apache, new_topic, log_events, monkeypatch):
+    """What is not committed cannot be read yet, and the marks of transactions never."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.1)
+    topic = new_topic(apache)
+    seen = Collector()
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": apache.endpoints, "transactional.id": topic, "log_level": 0}
+    )
+    producer.init_transactions(30)
+    with tree(apache, consumer=consumer(topic, seen)) as shop:
+        producer.begin_transaction()
+        producer.produce(topic, b"a")
+        producer.commit_transaction(30)
+        seen.wait_for(1)
+        before = shop.kafka_consumer()
+        producer.begin_transaction()
+        producer.produce(topic, b"dropped")
+        assert producer.flush(30) == 0
+        assert stays(lambda: shop.kafka_consumer() is before, 1.0)
+        producer.abort_transaction(30)
+        assert stays(lambda: shop.kafka_consumer() is before, 0.5)
+        producer.begin_transaction()
+        producer.produce(topic, b"b")
+        producer.commit_transaction(30)
+        assert seen.wait_for(2) == [b"a", b"b"]
+        assert shop.kafka_consumer() is before
+        assert not [event for event in log_events if event["event"] == "partition_stalled"]
+    producer.close()
