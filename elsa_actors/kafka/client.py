@@ -32,7 +32,7 @@ from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import CallExit
 from elsa_actors.runtime.exits import Exit
 from elsa_actors.runtime.scheduler import wake
-from elsa_actors.runtime.waiting import new_slot, wait
+from elsa_actors.runtime.waiting import new_slot
 
 log = structlog.get_logger("elsa_actors")
 
@@ -276,8 +276,3 @@ def topics(connection: str, timeout: float = METADATA_SECONDS) -> dict[str, int]
         raise error_of(error.args[0], "could not list the topics") from None
     connections.find(connection).trouble.over()
     return {name: len(topic.partitions) for name, topic in answer.topics.items() if not topic.error}
-
-
-def pause(seconds: float) -> None:
-    """Wait a little before looking again; other processes run."""
-    wait(new_slot(), seconds)

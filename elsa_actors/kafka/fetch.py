@@ -15,7 +15,6 @@ from confluent_kafka import KafkaError as DriverError
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as DriverMessage
 
-from elsa_actors.kafka.client import pause
 from elsa_actors.kafka.config import check_topic
 from elsa_actors.kafka.driver import POLL_SECONDS, in_librdkafka
 from elsa_actors.kafka.errors import (
@@ -35,6 +34,7 @@ from elsa_actors.kafka.topic import (
     endpoints_of,
     seconds_of,
 )
+from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import Forked
 
@@ -319,7 +319,7 @@ class _Reader(ShortLived):
                 error = raised.args[0]
             if reason_of(error) in REFUSED or clock.now() >= deadline:
                 raise error_of(error, f"could not ask for the offsets of {self._name(partition)}")
-            pause(LOOK_AGAIN_SECONDS)
+            process.sleep(LOOK_AGAIN_SECONDS)
 
     def read(self, deadline: float) -> list[DriverMessage]:
         """The next messages, in order within each partition.

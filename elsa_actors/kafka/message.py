@@ -316,8 +316,13 @@ def _short(value: Any) -> str:
 # ---- chunks
 
 
-def size_of(record: Record) -> int:
-    """How many bytes a record counts for: key, value, headers, and 10 for all else."""
+def size_of(record: Record | bytes) -> int:
+    """How many bytes a record counts for: key, value, headers, and 10 for all else.
+
+    Bytes are a value alone.
+    """
+    if isinstance(record, bytes):
+        return _RECORD_BYTES + len(record)
     key, value, headers, _, _ = record
     size = _RECORD_BYTES
     if key is not None:
@@ -330,12 +335,14 @@ def size_of(record: Record) -> int:
     return size
 
 
-def chunks(records: Iterable[Record], limit: int = CHUNK_BYTES) -> Iterator[list[Record]]:
+def chunks(
+    records: Iterable[Record | bytes], limit: int = CHUNK_BYTES
+) -> Iterator[list[Record | bytes]]:
     """Cut records, in order, into chunks of fewer than ``limit`` bytes by `size_of`.
 
     No chunk is empty; a record that is larger on its own is a chunk of its own.
     """
-    chunk: list[Record] = []
+    chunk: list[Record | bytes] = []
     total = 0
     for record in records:
         size = size_of(record)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import OURS, ClientGone, pause
+from elsa_actors.kafka.client import OURS, ClientGone
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
 from elsa_actors.kafka.connection import Connection
 from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
@@ -31,6 +31,7 @@ from elsa_actors.kafka.message import Record, chunks, listed, records_of, size_o
 from elsa_actors.kafka.partitioner import Murmur2, partition_of, partitioner_of
 from elsa_actors.kafka.producer import Batch, Deliver
 from elsa_actors.otp.gen_server import Request, send_request
+from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import CallExit, CallTimeout
 from elsa_actors.runtime.waiting import check_timeout
@@ -75,17 +76,12 @@ def produce(
     if not records:
         return
     try:
-        way = _way(where, topic, deadline)
+        with closing(_way(where, topic, deadline)) as way:
+            batches = _split(records, way.partitions(), topic, partition, partitioner)
+            way.deliver(batches)
+            _send_singly_what_was_too_large(way, batches)
     except KafkaError as error:
         raise _all_failed(error, records) from None
-    try:
-        batches = _split(records, way.partitions(), topic, partition, partitioner)
-        way.deliver(batches)
-        _send_singly_what_was_too_large(way, batches)
-    except KafkaError as error:
-        raise _all_failed(error, records) from None
-    finally:
-        way.close()
     _report(records, batches, way.reason)
 
 
@@ -152,7 +148,7 @@ def _cut(partition: int, records: Records, places: Sequence[int]) -> list[Batch]
     batches: list[Batch] = []
     for start in range(0, len(records), BATCH):
         few = records[start : start + BATCH]
-        for chunk in [few] if _is_small(few) else chunks(records_of(map(_given, few))):
+        for chunk in [few] if _is_small(few) else chunks(few):
             batches.append(Batch(partition, chunk, places[start : start + len(chunk)]))
             start += len(chunk)
     return batches
@@ -160,13 +156,7 @@ def _cut(partition: int, records: Records, places: Sequence[int]) -> list[Batch]
 
 def _is_small(records: Records) -> bool:
     """Whether these are certainly no more than a batch may have; quicker than adding them up."""
-    return max(map(_length, records)) < 1000
-
-
-def _length(record: Record | bytes) -> int:
-    if isinstance(record, bytes):
-        return len(record)
-    return size_of(record)
+    return max(map(size_of, records)) < 1000
 
 
 def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
@@ -175,7 +165,9 @@ def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
         again = [i for i, error in batch.failures if reason_of(error) == _TOO_LARGE]
         if batch.total == 1 or not again:
             continue
-        batch.failures = [failure for failure in batch.failures if failure[0] not in set(again)]
+        batch.failures = [
+            (i, error) for i, error in batch.failures if reason_of(error) != _TOO_LARGE
+        ]
         for i in again:
             single = Batch(batch.partition, [batch.records[i]], [batch.places[i]])
             way.deliver([single])
@@ -256,7 +248,7 @@ class _Tree(_Way):
                 raise KafkaError(
                     "timeout", f"no broker told in time how many partitions {topic!r} has"
                 )
-            pause(_LOOK_AGAIN)
+            process.sleep(_LOOK_AGAIN)
 
     def _look_up(self) -> None:
         """Find the connection's record anew: the whole tree may be restarted, in a moment."""
@@ -275,7 +267,7 @@ class _Tree(_Way):
                 self._hear()
         for batch, request in zip(batches, requests, strict=True):
             while request is not None and self._is_to_be_sent_again(batch, request):
-                pause(_LOOK_AGAIN)
+                process.sleep(_LOOK_AGAIN)
                 request = self._send(batch)  # None: there was no Producer in time.
 
     def _is_to_be_sent_again(self, batch: Batch, request: Request) -> bool:
@@ -329,7 +321,7 @@ class _Tree(_Way):
                 return None
             if not self.left():
                 return None
-            pause(_LOOK_AGAIN)
+            process.sleep(_LOOK_AGAIN)
 
 
 class _Alone(_Way):

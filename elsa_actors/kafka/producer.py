@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import ClientGone, SharedProducer, pause, shared_producer
+from elsa_actors.kafka.client import ClientGone, SharedProducer, shared_producer
 from elsa_actors.kafka.message import Record
 from elsa_actors.otp.gen_server import GenServer
 from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
@@ -226,7 +226,7 @@ class Producer(GenServer):
         """Wait for what is under way; what is not begun, its sender gives to the next Producer."""
         deadline = clock.now() + DRAIN_SECONDS
         while (begun := self._begun()) and clock.now() < deadline:
-            pause(0.01)
+            process.sleep(0.01)
             self._hand_over()
         if begun:
             log.warning(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import Client, check_producer_config, pause
+from elsa_actors.kafka.client import Client, check_producer_config
 from elsa_actors.kafka.config import (
     POLL_SECONDS,
     ConsumerOptions,
@@ -207,7 +207,7 @@ def producers_ready(connection: str, timeout: float = 10.0) -> None:
         except CallExit:
             if not remaining(deadline):
                 raise CallTimeout(manager, WhenReady(), timeout) from None
-            pause(0.02)
+            process.sleep(0.02)
 
 
 def _record(

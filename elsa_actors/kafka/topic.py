@@ -15,10 +15,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from elsa_actors.kafka.client import pause
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
 from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
 from elsa_actors.kafka.errors import ConfigError, KafkaError, error_of, reason_of, unknown_topic
+from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.scheduler import check_fork
 from elsa_actors.runtime.waiting import check_timeout
@@ -237,7 +237,7 @@ class ShortLived:
                     f"no broker of {self.endpoints} answered within {clock.now() - began:.1f} s:"
                     f" {self.trouble.last or error.str()}",
                 )
-            pause(LOOK_AGAIN_SECONDS)
+            process.sleep(LOOK_AGAIN_SECONDS)
 
 
 def at_once(deadline: float) -> float:
@@ -275,7 +275,7 @@ class _Brokers(ShortLived):
                     f"the brokers of {self.endpoints} have no controller to change topics; an"
                     " EmbeddedKafka never has one, use its own create_topic and delete_topic",
                 )
-            pause(LOOK_AGAIN_SECONDS)
+            process.sleep(LOOK_AGAIN_SECONDS)
 
     def ask(self, request: Callable[[Any, float], Future[None]]) -> DriverError | None:
         """Have something changed; returns what the brokers have against it."""
@@ -298,7 +298,7 @@ class _Brokers(ShortLived):
         """Wait a moment; KafkaError "timeout" with this problem when there is no time left."""
         if clock.now() >= self.deadline:
             raise KafkaError("timeout", problem)
-        pause(LOOK_AGAIN_SECONDS)
+        process.sleep(LOOK_AGAIN_SECONDS)
 
     def close(self) -> None:
         self.driver = None

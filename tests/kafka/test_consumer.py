@@ -235,12 +235,17 @@ def test_latest_waits_for_a_broker_and_then_resolves():
         seen = Collector()
         with tree(kafka, producer={"topic": "orders"}) as shop:
             shop.produce("orders", ["a", "b"])
+        kafka.stop()
         with tree(
             kafka,
+            ready=False,
             producer={"topic": "orders"},
             consumer=consumer("orders", seen, begin_offset="latest"),
         ) as shop:
-            wait_until(lambda: connections.find(shop.connection).positions.get("orders", 0) == 2)
+            positions = connections.find(shop.connection).positions
+            assert stays(lambda: positions.get("orders", 0) is None)
+            kafka.start()
+            wait_until(lambda: positions.get("orders", 0) == 2)
             shop.produce("orders", "c")
             assert seen.wait_for(1) == [b"c"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from confluent_kafka import Producer as DriverProducer
 from elsa_actors import Task, process
 from elsa_actors.kafka import driver
 from elsa_actors.kafka.driver import ClientLog, Trouble, client_config, guarded, in_librdkafka
-from tests.kafka.trees import SOON, no_new_librdkafka_threads, wait_until
+from tests.kafka.trees import SOON, no_new_librdkafka_threads, stays, wait_until
 
 DOWN = DriverError(DriverError._ALL_BROKERS_DOWN)
 TRANSPORT = DriverError(DriverError._TRANSPORT)
@@ -120,8 +119,7 @@ def test_a_process_that_has_died_is_told_when_it_comes_back_from_librdkafka(me):
     process.exit(task, "kill")
     wait_until(lambda: not process.is_alive(task))
     go_on.set()
-    time.sleep(0.1)
-    assert not after
+    assert stays(lambda: not after, 0.1)
 
 
 def test_a_plain_thread_may_call_librdkafka_too():

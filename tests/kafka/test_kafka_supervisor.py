@@ -17,6 +17,7 @@ from elsa_actors.kafka import (
     produce,
     producers_ready,
 )
+from elsa_actors.otp.gen_server import system_call
 from tests.kafka.trees import (
     SOON,
     Collector,
@@ -368,8 +369,9 @@ def test_producers_ready_outlives_a_restart_of_the_manager(embedded, new_topic):
                 target=lambda: done.append(producers_ready(shop.connection, 30.0))
             )
             waiting.start()
-            time.sleep(0.1)
-            shop.kill(shop.child("producer_manager"))
+            manager = shop.child("producer_manager")
+            wait_until(lambda: system_call(manager, lambda server: len(server.waiting), 5.0) == 1)
+            shop.kill(manager)
             kafka.start()
             waiting.join(SOON)
             assert done == [None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from elsa_actors import Supervisor, debug, process
@@ -101,8 +99,7 @@ def test_a_topic_that_is_missed_once_is_not_deleted(log_events):
             seen.wait_for(1)
             before = (shop.producer("orders"), shop.worker("orders"))
             kafka.push_errors("Metadata", "UNKNOWN_TOPIC_OR_PART")
-            time.sleep(1.5)
-            assert (shop.producer("orders"), shop.worker("orders")) == before
+            assert stays(lambda: (shop.producer("orders"), shop.worker("orders")) == before, 1.5)
             assert not [e for e in log_events if e["event"] == "topic_missing"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import murmur2
 
-from elsa_actors import Supervisor, Task, process
+from elsa_actors import Supervisor, Task, debug, process
 from elsa_actors.kafka import (
     ElsaSupervisor,
     EmbeddedKafka,
@@ -427,7 +427,8 @@ def test_a_process_that_is_killed_while_it_produces_over_a_tree_hinders_nobody(m
             Task.start_link(partial(kafka_produce, shop.connection, "orders", "a", timeout=30.0))
             for _ in range(3)
         ]
-        time.sleep(0.1)
+        producer = shop.producer("orders")
+        wait_until(lambda: debug.get_status(producer)["details"]["under_way"] == 3)
         for task in tasks:
             process.exit(task, "kill")
         wait_until(lambda: not any(map(process.is_alive, tasks)))
