@@ -156,6 +156,8 @@ def _cut(partition: int, records: Records, places: Sequence[int]) -> list[Batch]
 
 def _is_small(records: Records) -> bool:
     """Whether these are certainly no more than a batch may have; quicker than adding them up."""
+    if set(map(type, records)) == {bytes}:
+        return max(map(len, records)) < 900
     return max(map(size_of, records)) < 1000
 
 
@@ -165,7 +167,7 @@ def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
         again = [i for i, error in batch.failures if reason_of(error) == _TOO_LARGE]
         if batch.total == 1 or not again:
             continue
-        batch.failures = [
+        batch.failures[:] = [
             (i, error) for i, error in batch.failures if reason_of(error) != _TOO_LARGE
         ]
         for i in again:
@@ -178,6 +180,8 @@ def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
 
 def _report(records: Records, batches: list[Batch], reason: Any) -> None:
     """Return when everything was delivered; raise ProduceError otherwise."""
+    if sum(len(batch.delivered) for batch in batches) == len(records):
+        return
     told: dict[int, Any] = {}
     delivered: set[int] = set()
     for batch in batches:

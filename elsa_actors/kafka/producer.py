@@ -6,7 +6,7 @@ The original: https://hexdocs.pm/elsa/Elsa.Producer.html
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,7 +73,7 @@ class Batch:
         """Give librdkafka what it does not have yet; False when its queue is full."""
         self.begun = True
         produce: Any = driver.produce
-        tell, partition, begin = self.tell, self.partition, self.next
+        tell, partition, begin = self.teller(), self.partition, self.next
         records = self.records[begin:] if begin else self.records
         for place, record in enumerate(records, begin):
             try:
@@ -96,15 +96,20 @@ class Batch:
         self.next = self.total
         return True
 
-    def tell(self, place: int, error: DriverError | None, _message: Any) -> None:
-        """One message was delivered, or never will be."""
-        delivered, failures = self.delivered, self.failures
-        if error is None:
-            delivered.append(place)
-        else:
-            failures.append((place, error))
-        if len(delivered) + len(failures) >= self.total and self.on_done is not None:
-            self.on_done()
+    def teller(self) -> Callable[[int, DriverError | None, Any], None]:
+        """What is told of each message that it was delivered, or never will be."""
+        # Called for every message: what it needs stands in its own variables.
+        delivered, failures, total = self.delivered, self.failures, self.total
+
+        def tell(place: int, error: DriverError | None, _message: Any) -> None:
+            if error is None:
+                delivered.append(place)
+            else:
+                failures.append((place, error))
+            if len(delivered) + len(failures) >= total and self.on_done is not None:
+                self.on_done()
+
+        return tell
 
     @property
     def done(self) -> bool:

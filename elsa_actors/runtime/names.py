@@ -16,7 +16,7 @@ def strict(key: Any) -> Hashable:
     if kind is str or kind is bytes:
         return key  # type: ignore[no-any-return]
     if isinstance(key, tuple):
-        return (kind, tuple(strict(part) for part in key))
+        return (kind, tuple([part if type(part) is str else strict(part) for part in key]))
     if isinstance(key, frozenset):
         return (kind, frozenset(strict(part) for part in key))
     hash(key)

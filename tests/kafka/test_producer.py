@@ -52,11 +52,12 @@ def test_a_batch_answers_once_when_the_last_of_it_was_told():
     done: list[int] = []
     batch = Batch(0, [b"a", b"b", b"c"], [10, 20, 30])
     batch.on_done = lambda: done.append(1)
-    batch.tell(1, None, None)
-    batch.tell(0, DriverError(DriverError._MSG_TIMED_OUT), None)
+    tell = batch.teller()
+    tell(1, None, None)
+    tell(0, DriverError(DriverError._MSG_TIMED_OUT), None)
     assert not batch.done
     assert not done
-    batch.tell(2, None, None)
+    tell(2, None, None)
     assert batch.done
     assert done == [1]
     assert batch.undelivered() == [10]
