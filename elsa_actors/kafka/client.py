@@ -45,6 +45,7 @@ CLOSE_SECONDS = 10.0
 
 OURS = {"enable.idempotence": True, "linger.ms": 0}
 """What a user's own configuration overrides."""
+_TRUE = ("true", "t", "1")  # as librdkafka writes it
 
 
 def check_producer_config(endpoints: str, config: Mapping[str, Any]) -> None:
@@ -73,6 +74,36 @@ class ClientGone(KafkaError):
         super().__init__("client_down", f"the client of connection {connection!r} is down")
 
 
+class Evidence:
+    """Whether what an idempotent librdkafka producer says of deliveries is true.
+
+    It says "delivered" when a broker refuses a sequence number that it has had already. When the
+    topic was deleted and made again, that number was another message's, and this one is not there.
+    What was written has an offset. Of the messages of a request that was refused the first has
+    none; the others have none either, or are counted on from 0.
+    """
+
+    __slots__ = ("_refused",)
+
+    def __init__(self) -> None:
+        self.other_requests()
+
+    def other_requests(self) -> None:
+        """What is told from now on is of other requests: a poll tells all of one at once."""
+        self._refused = -1  # the offset of the next message, if it was refused with the last one
+
+    def of(self, offset: int | None) -> bool:
+        """Whether a message of this offset, the next in librdkafka's order, was written."""
+        if offset is None:
+            self._refused = 0
+            return False
+        if offset == self._refused:
+            self._refused += 1
+            return False
+        self._refused = -1
+        return True
+
+
 class SharedProducer:
     """A librdkafka producer that many processes use, each within a `with`, and one closes.
 
@@ -82,9 +113,10 @@ class SharedProducer:
     lone message costs no switch of threads. Who leaves wakes another, to poll in its place.
     """
 
-    def __init__(self, connection: str, driver: DriverProducer) -> None:
+    def __init__(self, connection: str, driver: DriverProducer, idempotent: bool = True) -> None:
         self._connection = connection
         self._driver = driver
+        self.evidence = Evidence() if idempotent else None
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
@@ -147,6 +179,8 @@ class SharedProducer:
                 check_alive()
 
     def _poll(self, driver: DriverProducer, seconds: float) -> None:
+        if self.evidence is not None:
+            self.evidence.other_requests()
         try:
             driver.poll(seconds)
         except KafkaException as error:
@@ -190,10 +224,10 @@ class Client(GenServer):
 
     def handle_continue(self, argument: Any) -> Any:
         connection = self.connection
-        config = client_config(
-            connection.endpoints, {**OURS, **connection.config}, connection.trouble
-        )
-        shared = SharedProducer(connection.name, DriverProducer(config))
+        config = {**OURS, **connection.config}
+        driver = DriverProducer(client_config(connection.endpoints, config, connection.trouble))
+        idempotent = str(config["enable.idempotence"]).lower() in _TRUE
+        shared = SharedProducer(connection.name, driver, idempotent)
         self.shared = connection.shared = process.own(shared, SharedProducer.close)
         return NoReply(Timeout(POLL_SECONDS))
 

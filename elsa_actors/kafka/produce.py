@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import OURS, ClientGone
+from elsa_actors.kafka.client import OURS, ClientGone, Evidence
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
 from elsa_actors.kafka.connection import Connection
 from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
@@ -30,11 +31,14 @@ from elsa_actors.kafka.errors import (
 from elsa_actors.kafka.message import Record, chunks, listed, records_of, size_of
 from elsa_actors.kafka.partitioner import Murmur2, partition_of, partitioner_of
 from elsa_actors.kafka.producer import Batch, Deliver
+from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import Request, send_request
 from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import CallExit, CallTimeout
 from elsa_actors.runtime.waiting import check_timeout
+
+log = structlog.get_logger("elsa_actors")
 
 TIMEOUT_SECONDS = 60.0
 _LOOK_AGAIN = 0.02
@@ -80,6 +84,7 @@ def produce(
             batches = _split(records, way.partitions(), topic, partition, partitioner)
             way.deliver(batches)
             _send_singly_what_was_too_large(way, batches)
+            _send_again_what_is_doubtful(way, batches)
     except KafkaError as error:
         raise _all_failed(error, records) from None
     _report(records, batches, way.reason)
@@ -171,11 +176,35 @@ def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
             (i, error) for i, error in batch.failures if reason_of(error) != _TOO_LARGE
         ]
         for i in again:
-            single = Batch(batch.partition, [batch.records[i]], [batch.places[i]])
-            way.deliver([single])
-            if single.delivered:
-                batch.delivered.append(i)
-            batch.failures.extend((i, error) for _, error in single.failures)
+            _send_again(way, batch, [i])
+
+
+def _send_again_what_is_doubtful(way: _Way, batches: list[Batch]) -> None:
+    """Twice is better than never: librdkafka's word without an offset is no delivery."""
+    doubtful = [batch for batch in batches if batch.doubtful]
+    if doubtful:
+        count = sum(len(batch.doubtful) for batch in doubtful)
+        log.warning("delivery_doubtful", topic=way.topic, messages=count)
+    backoff = Backoff(min=0.02, max=1.0)
+    while doubtful and way.left():
+        for batch in doubtful:
+            again = sorted(batch.doubtful)
+            batch.doubtful.clear()
+            _send_again(way, batch, again)
+        doubtful = [batch for batch in doubtful if batch.doubtful]
+        if doubtful:
+            process.sleep(min(backoff.next(), way.left()))
+
+
+def _send_again(way: _Way, batch: Batch, some: list[int]) -> None:
+    """Send some messages of a batch as one of their own, and book what comes of it in the first."""
+    repeat = Batch(
+        batch.partition, [batch.records[i] for i in some], [batch.places[i] for i in some]
+    )
+    way.deliver([repeat])
+    batch.delivered.extend([some[i] for i in repeat.delivered])
+    batch.failures.extend([(some[i], error) for i, error in repeat.failures])
+    batch.doubtful.extend([some[i] for i in repeat.doubtful])
 
 
 def _report(records: Records, batches: list[Batch], reason: Any) -> None:
@@ -335,6 +364,7 @@ class _Alone(_Way):
         super().__init__(topic, deadline)
         self.trouble = Trouble("produce", quiet=True)
         self.driver = DriverProducer(client_config(endpoints, OURS, self.trouble))
+        self.evidence = Evidence()
 
     def partitions(self) -> int:
         while True:
@@ -353,7 +383,12 @@ class _Alone(_Way):
     def deliver(self, batches: list[Batch]) -> None:
         waiting = batches
         while not all(batch.done for batch in batches):
-            waiting = [batch for batch in waiting if not batch.hand_over(self.driver, self.topic)]
+            waiting = [
+                batch
+                for batch in waiting
+                if not batch.hand_over(self.driver, self.topic, self.evidence)
+            ]
+            self.evidence.other_requests()
             try:
                 with in_librdkafka():
                     self.driver.poll(0.001 if waiting else min(self.left(), POLL_SECONDS))

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import ClientGone, SharedProducer, shared_producer
+from elsa_actors.kafka.client import ClientGone, Evidence, SharedProducer, shared_producer
 from elsa_actors.kafka.message import Record
 from elsa_actors.otp.gen_server import GenServer
 from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
@@ -46,6 +46,7 @@ class Batch:
     __slots__ = (
         "begun",
         "delivered",
+        "doubtful",
         "failures",
         "next",
         "on_done",
@@ -67,13 +68,17 @@ class Batch:
         # Appending is one step, and so is asking for the length.
         self.delivered: list[int] = []
         self.failures: list[tuple[int, DriverError]] = []
+        self.doubtful: list[int] = []
         self.on_done: Any = None
 
-    def hand_over(self, driver: DriverProducer, topic: str) -> bool:
-        """Give librdkafka what it does not have yet; False when its queue is full."""
+    def hand_over(self, driver: DriverProducer, topic: str, evidence: Evidence | None) -> bool:
+        """Give librdkafka what it does not have yet; False when its queue is full.
+
+        What is told to be delivered without ``evidence`` is doubtful; without any, all is believed.
+        """
         self.begun = True
         produce: Any = driver.produce
-        tell, partition, begin = self.teller(), self.partition, self.next
+        tell, partition, begin = self.teller(evidence), self.partition, self.next
         records = self.records[begin:] if begin else self.records
         for place, record in enumerate(records, begin):
             try:
@@ -96,24 +101,29 @@ class Batch:
         self.next = self.total
         return True
 
-    def teller(self) -> Callable[[int, DriverError | None, Any], None]:
+    def teller(self, evidence: Evidence | None) -> Callable[[int, DriverError | None, Any], None]:
         """What is told of each message that it was delivered, or never will be."""
         # Called for every message: what it needs stands in its own variables.
-        delivered, failures, total = self.delivered, self.failures, self.total
+        delivered, failures, doubtful = self.delivered, self.failures, self.doubtful
+        total, was_written = self.total, None if evidence is None else evidence.of
 
-        def tell(place: int, error: DriverError | None, _message: Any) -> None:
-            if error is None:
+        def tell(place: int, error: DriverError | None, message: Any) -> None:
+            if error is not None:
+                failures.append((place, error))
+            elif was_written is None or was_written(message.offset()):
                 delivered.append(place)
             else:
-                failures.append((place, error))
-            if len(delivered) + len(failures) >= total and self.on_done is not None:
+                doubtful.append(place)
+            told = len(delivered) + len(failures) + len(doubtful)
+            if told >= total and self.on_done is not None:
                 self.on_done()
 
         return tell
 
     @property
     def done(self) -> bool:
-        return len(self.delivered) + len(self.failures) >= self.total
+        told = len(self.delivered) + len(self.failures) + len(self.doubtful)
+        return told >= self.total
 
     def undelivered(self) -> list[int]:
         """The places, in the caller's list, of what was not delivered as far as we know."""
@@ -212,7 +222,7 @@ class Producer(GenServer):
                 continue
             try:
                 with self.shared as driver:
-                    everything = batch.hand_over(driver, self.topic)
+                    everything = batch.hand_over(driver, self.topic, self.shared.evidence)
             except ClientGone:
                 return  # Its Down is on the way.
             if not everything:

@@ -283,6 +283,53 @@ def test_a_batch_that_fits_message_by_message_is_delivered():
             assert seen.wait_for(3) == [b"a", b"b", b"c"]
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["tree", "endpoints"])
+def test_a_delivery_without_an_offset_is_none_and_is_sent_again(log_events, alone):
+    """librdkafka takes "duplicate sequence number" for a delivery; after a topic was made again the
+
+    number is another message's. Here the broker says so of a message that it never had.
+    """
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        with tree(kafka, producer={"topic": "orders"}, consumer=consumer("orders", seen)) as shop:
+            shop.produce("orders", "first")
+            kafka.push_errors("Produce", *["DUPLICATE_SEQUENCE_NUMBER"] * 2)
+            kafka_produce(kafka.endpoints if alone else shop.connection, "orders", ["a", "b"])
+            assert sorted(seen.wait_for(3)) == [b"a", b"b", b"first"]
+    [told] = [event for event in log_events if event["event"] == "delivery_doubtful"]
+    assert (told["log_level"], told["topic"]) == ("warning", "orders")
+
+
+def test_deliveries_that_stay_doubtful_have_failed_at_the_deadline(log_events):
+    """Nothing is reported delivered that is not, and the call ends in time."""
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(kafka, producer={"topic": "orders"}) as shop,
+    ):
+        shop.produce("orders", "first")
+        kafka.push_errors("Produce", *["DUPLICATE_SEQUENCE_NUMBER"] * 100)
+        error = failed(shop.connection, "orders", ["a", "b"], timeout=0.5)
+        assert (error.reason, error.sent, error.failed) == ("timeout", 0, ["a", "b"])
+        kafka.clear_errors("Produce")
+        assert len([event for event in log_events if event["event"] == "delivery_doubtful"]) == 1
+
+
+def test_without_acknowledgements_no_offset_is_told_and_none_is_missed(log_events):
+    """Who wants acks=0 trusts librdkafka's word: nothing is sent twice."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        with tree(
+            kafka,
+            config={"acks": 0, "enable.idempotence": False},
+            producer={"topic": "orders"},
+            consumer=consumer("orders", seen),
+        ) as shop:
+            shop.produce("orders", ["a", "b"])
+            shop.produce("orders", "c")
+            assert seen.wait_for(3) == [b"a", b"b", b"c"]
+    assert "delivery_doubtful" not in [event["event"] for event in log_events]
+
+
 def test_an_error_of_a_broker_is_the_reason_of_the_first_that_failed():
     """What the broker says for good comes through with librdkafka's name for it."""
     with (

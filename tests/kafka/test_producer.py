@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import Message as DriverMessage
 
 from elsa_actors import CallExit, Supervisor, debug, process
 from elsa_actors.kafka import EmbeddedKafka, ProduceError
+from elsa_actors.kafka.client import Evidence
 from elsa_actors.kafka.message import records_of
 from elsa_actors.kafka.producer import Batch, Deliver
 from elsa_actors.otp.gen_server import call
@@ -36,10 +38,10 @@ def test_a_batch_hands_over_what_there_is_room_for_and_goes_on_there():
     batch = Batch(3, records_of(["a", "b", "c"]), [0, 1, 2])
     assert not batch.begun
     full = Librdkafka(2)
-    assert not batch.hand_over(full, "orders")  # type: ignore[arg-type]
+    assert not batch.hand_over(full, "orders", None)  # type: ignore[arg-type]
     assert batch.begun
     full.room = 9
-    assert batch.hand_over(full, "orders")  # type: ignore[arg-type]
+    assert batch.hand_over(full, "orders", None)  # type: ignore[arg-type]
     assert [(value, partition) for value, _, partition, _, _ in full.given] == [
         (b"a", 3),
         (b"b", 3),
@@ -52,15 +54,51 @@ def test_a_batch_answers_once_when_the_last_of_it_was_told():
     done: list[int] = []
     batch = Batch(0, [b"a", b"b", b"c"], [10, 20, 30])
     batch.on_done = lambda: done.append(1)
-    tell = batch.teller()
-    tell(1, None, None)
+    tell = batch.teller(Evidence())
+    tell(1, None, DriverMessage(offset=7))
     tell(0, DriverError(DriverError._MSG_TIMED_OUT), None)
     assert not batch.done
     assert not done
-    tell(2, None, None)
+    tell(2, None, DriverMessage(offset=8))
     assert batch.done
     assert done == [1]
     assert batch.undelivered() == [10]
+
+
+def test_what_is_told_without_evidence_is_doubtful_and_counts_as_told():
+    """Its caller hears of the batch, and sends that message again."""
+    batch = Batch(0, [b"a", b"b"], [10, 20])
+    tell = batch.teller(Evidence())
+    tell(0, None, DriverMessage(offset=-1001))
+    assert not batch.done
+    tell(1, None, DriverMessage(offset=3))
+    assert batch.done
+    assert (batch.doubtful, batch.undelivered()) == ([0], [10])
+
+
+def test_what_is_told_is_believed_where_there_can_be_no_evidence():
+    """Without the idempotent producer nothing is refused for its number."""
+    batch = Batch(0, [b"a"], [10])
+    batch.teller(None)(0, None, DriverMessage(offset=-1001))
+    assert (batch.doubtful, batch.undelivered()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("offsets", "believed"),
+    [
+        ([0, 1, 2], [True, True, True]),
+        ([None, 7], [False, True]),
+        ([None, None, 0, 8], [False, False, False, True]),
+        ([5, None, 0, 1, 2, 6, 0], [True, False, False, False, False, True, True]),
+        ([None, 0, None, 0], [False, False, False, False]),
+    ],
+)
+def test_messages_refused_for_their_number_have_no_offset_or_count_from_nothing(offsets, believed):
+    """librdkafka counts on from the offset of the answer, which has none: -1, 0, 1 and so on."""
+    evidence = Evidence()
+    assert [evidence.of(offset) for offset in offsets] == believed
+    evidence.other_requests()
+    assert all(map(evidence.of, range(3)))
 
 
 def in_background(function: Any) -> tuple[threading.Thread, list[Any]]:
