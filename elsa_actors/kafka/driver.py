@@ -45,19 +45,22 @@ class Trouble:
         """A client said so just after another was answered: whoever can is to ask a broker."""
         self._over_at = -SETTLING_SECONDS
         self.last: str | None = None
+        """What librdkafka told last; "all brokers are down" only when it gave no reason before."""
         self._quiet = quiet
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
 
     def heard(self, error: DriverError) -> None:
         """librdkafka told of an error that belongs to no message."""
-        self.last = error.str()
         if error.code() == DriverError._ALL_BROKERS_DOWN:
+            self.last = self.last or error.str()
             if clock.now() - self._over_at < SETTLING_SECONDS:
                 self.suspected = True
             else:
                 self.is_down()
-        elif self.is_news(error.name()):
+            return
+        self.last = error.str()
+        if self.is_news(error.name()):
             log.warning(
                 "kafka_error", connection=self.connection, cause=error.name(), error=error.str()
             )
@@ -86,6 +89,10 @@ class Trouble:
         if self.down and self._set_down(False) and not self._quiet:
             log.info("kafka_reachable", connection=self.connection)
 
+    def why(self) -> str:
+        """ "; and why no broker is reached", for the end of an error's text; "" while one is."""
+        return f"; no broker is reached: {self.last}" if self.down else ""
+
     def _set_down(self, down: bool) -> bool:
         """Whether this is a change."""
         with self._lock:
@@ -93,6 +100,7 @@ class Trouble:
                 return False
             self.down = down
             if not down:
+                self.last = None
                 self._told.clear()
                 self._over_at = clock.now()
             return True

@@ -126,6 +126,12 @@ def produce_error(
     return ProduceError(reason_of(error), sent, failed, text)
 
 
+def undelivered(reason: Any, sent: int, failed: Sequence[Any], more: str = "") -> ProduceError:
+    """A ProduceError for what librdkafka has said nothing about; ``more`` ends its text."""
+    failed = list(failed)
+    return ProduceError(reason, sent, failed, _undelivered(sent, failed, in_words(reason) + more))
+
+
 def _undelivered(sent: int, failed: Sequence[Any], why: str) -> str:
     count = len(failed)
     total = sent + count

@@ -25,6 +25,7 @@ from elsa_actors.kafka.errors import (
     error_of,
     produce_error,
     reason_of,
+    undelivered,
     unknown_partition,
     unknown_topic,
 )
@@ -87,7 +88,7 @@ def produce(
             _send_again_what_is_doubtful(way, batches)
     except KafkaError as error:
         raise _all_failed(error, records) from None
-    _report(records, batches, way.reason)
+    _report(records, batches, way)
 
 
 def _way(where: Any, topic: str, deadline: float) -> _Way:
@@ -207,7 +208,7 @@ def _send_again(way: _Way, batch: Batch, some: list[int]) -> None:
     batch.doubtful.extend([some[i] for i in repeat.doubtful])
 
 
-def _report(records: Records, batches: list[Batch], reason: Any) -> None:
+def _report(records: Records, batches: list[Batch], way: _Way) -> None:
     """Return when everything was delivered; raise ProduceError otherwise."""
     if sum(len(batch.delivered) for batch in batches) == len(records):
         return
@@ -224,7 +225,7 @@ def _report(records: Records, batches: list[Batch], reason: Any) -> None:
     error = next((told[place] for place in failed if place in told), None)
     if error is not None:
         raise produce_error(error, sent, given)
-    raise ProduceError(reason, sent, given)
+    raise undelivered(way.reason, sent, given, way.trouble.why())
 
 
 class _Way(ABC):
@@ -232,6 +233,7 @@ class _Way(ABC):
 
     reason: Any = "timeout"
     """Why what was neither delivered nor refused has failed."""
+    trouble: Trouble
 
     def __init__(self, topic: str, deadline: float) -> None:
         self.topic = topic
@@ -259,6 +261,7 @@ class _Tree(_Way):
     def __init__(self, connection: Connection, topic: str, deadline: float) -> None:
         super().__init__(topic, deadline)
         self.connection = connection
+        self.trouble = connection.trouble
         self._seen = clock.now()
 
     def partitions(self) -> int:
@@ -279,7 +282,8 @@ class _Tree(_Way):
                 return count
             if not self.left():
                 raise KafkaError(
-                    "timeout", f"no broker told in time how many partitions {topic!r} has"
+                    "timeout",
+                    f"no broker told in time how many partitions {topic!r} has{self.trouble.why()}",
                 )
             process.sleep(_LOOK_AGAIN)
 
@@ -287,6 +291,7 @@ class _Tree(_Way):
         """Find the connection's record anew: the whole tree may be restarted, in a moment."""
         try:
             self.connection = connections.find(self.connection.name)
+            self.trouble = self.connection.trouble
             self._seen = clock.now()
         except KafkaError:
             if clock.now() - self._seen > _GONE_SECONDS:

@@ -183,3 +183,39 @@ def test_brokers_that_come_and_go_are_told_once_each(log_events):
         assert names.count("kafka_unreachable") == 1
         assert names.count("kafka_reachable") == 1
         assert "child_terminated" not in names
+
+
+SASL = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "shop",
+    "sasl.password": "a secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "cause", "says"),
+    [(SASL, "_AUTHENTICATION", "SASL"), ({"security.protocol": "SSL"}, "_TRANSPORT", "SSL")],
+    ids=["sasl", "ssl"],
+)
+def test_a_security_protocol_that_is_not_the_brokers_is_told_once(
+    apache, new_topic, log_events, config, cause, says
+):
+    """The log and the caller both hear the cause, nobody the password, and stopping is quick."""
+    topic, seen = new_topic(apache), Collector()
+    with no_new_librdkafka_threads():
+        with tree(
+            apache,
+            ready=False,
+            config=config,
+            producer={"topic": topic},
+            consumer=consumer(topic, seen),
+        ) as shop:
+            with pytest.raises(ProduceError) as caught:
+                shop.produce(topic, "a", timeout=5.0)
+            assert caught.value.reason == "timeout"
+            assert says in str(caught.value)
+        told = [(event["event"], event.get("cause")) for event in log_events]
+        assert told.count(("kafka_error", cause)) == 1
+        assert told.count(("kafka_unreachable", None)) == 1
+        assert "a secret" not in repr(log_events)

@@ -53,9 +53,26 @@ def test_a_quiet_one_only_remembers(log_events):
     trouble = Trouble("produce", quiet=True)
     trouble.heard(TRANSPORT)
     trouble.heard(DOWN)
+    assert trouble.last == TRANSPORT.str()
     trouble.over()
-    assert trouble.last == DOWN.str()
+    assert trouble.last is None
     assert not log_events
+
+
+def test_why_no_broker_is_reached_is_what_was_told_before(log_events):
+    """That all brokers are down is no reason; it is told where there is no other."""
+    trouble = Trouble("shop")
+    assert trouble.why() == ""
+    trouble.heard(DriverError(DriverError._AUTHENTICATION, "wrong password"))
+    assert trouble.why() == ""
+    trouble.heard(DOWN)
+    assert trouble.why() == "; no broker is reached: wrong password"
+    assert log_events[-1]["error"] == "wrong password"
+    trouble.over()
+    assert trouble.why() == ""
+    nothing_else = Trouble("shop")
+    nothing_else.heard(DOWN)
+    assert nothing_else.why() == f"; no broker is reached: {DOWN.str()}"
 
 
 def test_librdkafkas_log_becomes_events_and_no_storm(log_events):
