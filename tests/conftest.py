@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -12,6 +13,9 @@ import structlog.testing
 
 from elsa_actors.runtime import process
 from elsa_actors.runtime.scheduler import RUNNING, scheduler
+
+# A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # As by default, but for the tracebacks: with rich they take a tenth of a second each.
 structlog.configure(

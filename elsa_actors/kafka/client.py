@@ -242,7 +242,7 @@ class Client(GenServer):
         if isinstance(message, Exit):
             return Stop(message.reason)
         if message is not TIMEOUT:
-            log.warning("unexpected_message", process=repr(self), message=repr(message))
+            super().handle_info(message)
             return NoReply(Timeout(POLL_SECONDS))
         assert self.shared is not None
         self.shared.hear()

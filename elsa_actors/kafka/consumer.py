@@ -189,7 +189,7 @@ class Consumer(GenServer):
             case Exit(reason=reason):
                 return Stop(reason)
             case unexpected:
-                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+                super().handle_info(unexpected)
         return NoReply(self._then_read())
 
     # ---- who reads what

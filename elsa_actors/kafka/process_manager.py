@@ -230,7 +230,7 @@ class ProcessManager(GenServer):
             case Again():
                 pass
             case unexpected:
-                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+                super().handle_info(unexpected)
         return NoReply()
 
     # ---- partitions

@@ -193,7 +193,7 @@ class Producer(GenServer):
             case Exit(reason=reason):
                 return Stop(reason)
             case unexpected:
-                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+                super().handle_info(unexpected)
         return NoReply()
 
     def _attach(self) -> None:

@@ -78,7 +78,7 @@ class Worker(GenServer):
             case Exit(reason=reason):
                 return Stop(reason)
             case unexpected:
-                log.warning("unexpected_message", process=repr(self), message=repr(unexpected))
+                super().handle_info(unexpected)
         return NoReply()
 
     def _subscribe(self, offset: int | str) -> None:

@@ -36,10 +36,25 @@ from elsa_actors.runtime.errors import (
     StartError,
 )
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean, is_word
-from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
+from elsa_actors.runtime.mailbox import (
+    ALIVE,
+    FAIR_SHARE,
+    PYKKA_MESSAGES,
+    Ask,
+    Halt,
+    Internal,
+    Mailbox,
+)
 from elsa_actors.runtime.names import Named, local_names
 from elsa_actors.runtime.process import check_name, death_of, drop_link, find
-from elsa_actors.runtime.scheduler import CALLBACK_CALLERS, check_fork, here, scheduler
+from elsa_actors.runtime.scheduler import (
+    CALLBACK_CALLERS,
+    check_fork,
+    fence,
+    here,
+    report,
+    scheduler,
+)
 from elsa_actors.runtime.waiting import check_timeout, wait
 
 if TYPE_CHECKING:
@@ -73,7 +88,7 @@ class Request(Ask):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether an answer or a failure is there, waiting up to ``timeout`` seconds for it."""
-        check_fork()
+        fence()
         check_timeout(timeout)
         if self.abandoned:
             return False
@@ -186,7 +201,6 @@ class GenServer(Process):
                 f"{cls.__qualname__} defines __init__; a GenServer is set up in"
                 " init(self, ...), which runs in the new process"
             )
-        _check_private_names(cls)
         if cls.dedicated_thread and cls.inline:
             raise TypeError(
                 f"{cls.__qualname__} has both dedicated_thread and inline; a server stays on a"
@@ -290,7 +304,7 @@ class GenServer(Process):
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message: a plain send, an Exit, a Down, TIMEOUT. The same answers."""
-        log.warning("unexpected_message", process=self._title(), message=repr(message))
+        report_unexpected(self, message)
 
     def handle_continue(self, argument: Any) -> Any:
         """Go on after Continue(argument), before anything queued. The same answers."""
@@ -362,7 +376,7 @@ class GenServer(Process):
             if self._idle_marker is not None:
                 self._cancel_idle()
             return self._handle_noreply(self.handle_cast, item.request, "cast")
-        if not isinstance(item, Internal):
+        if not issubclass(kind, Internal):
             if kind is Exit and self._ends_me(item):
                 self._terminate(item.reason)
                 return None
@@ -419,6 +433,11 @@ class GenServer(Process):
             return None
         match result:
             case Ok(state, then) if _is_then(then):
+                try:
+                    self._check_own_names()
+                except TypeError as error:
+                    self._fail_start(begin, error)
+                    return None
                 if state is not UNSET:
                     self.state = state
                 inbox.current = None
@@ -695,34 +714,19 @@ class GenServer(Process):
         return cls
 
 
-CALLBACK_CALLERS.update(("_handle_request", "_handle_noreply", "_callback_init"))
+def report_unexpected(server: GenServer, message: Any) -> None:
+    """A message that nobody handles is dropped, and logged; it must not end whoever got it."""
+    report(
+        lambda: log.warning("unexpected_message", process=server._title(), message=repr(message))
+    )
 
-PYKKA_MESSAGES = "pykka.messages"
-"""The module of Pykka's own messages: a proxy's calls and attributes, and the request to stop."""
+
+CALLBACK_CALLERS.update(("_handle_request", "_handle_noreply", "_callback_init"))
 
 
 def _is_pykka_stop(item: Any) -> bool:
     kind = type(item.message if isinstance(item, Asked) else item)
     return kind.__name__ == "_ActorStop" and kind.__module__ == PYKKA_MESSAGES
-
-
-_OURS = ("elsa_actors.otp.", "elsa_actors.runtime.", "pykka.")
-
-
-def _check_private_names(cls: type) -> None:
-    """Refuse a helper that by chance is called as one of ours: it would run in its place."""
-    if cls.__module__.startswith("elsa_actors.otp."):
-        return
-    taken: set[str] = set()
-    for base in cls.__mro__[1:]:
-        if base.__module__.startswith(_OURS):
-            taken.update(base.__dict__)
-    for name in cls.__dict__:
-        if name.startswith("_") and not name.startswith("__") and name in taken:
-            raise TypeError(
-                f"{cls.__qualname__} defines {name}, which its base class needs for itself;"
-                " give yours another name"
-            )
 
 
 def _check_init(cls: type, init: Any) -> None:
@@ -886,8 +890,13 @@ def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
     if took > max(process._overrun, process.inline_limit):
         # Ever rarer: a busy machine makes everybody late now and then.
         process._overrun = 2 * took
-        log.warning(
-            "inline_overrun", process=process._title(), seconds=took, request=repr(asked.message)
+        report(
+            lambda: log.warning(
+                "inline_overrun",
+                process=process._title(),
+                seconds=took,
+                request=repr(asked.message),
+            )
         )
     if asked.answers and not asked.answers[0][0]:
         _pass_on_ctrl_c(asked.answers[0][1])

@@ -21,7 +21,8 @@ from elsa_actors.runtime.exits import Down, Exit, ProcessExit, is_word
 from elsa_actors.runtime.links import Monitor, links_of, ties_of
 from elsa_actors.runtime.mailbox import Mailbox
 from elsa_actors.runtime.names import Named, NameTable, strict
-from elsa_actors.runtime.process import _fence, _me, _process_ref, drop_link, find
+from elsa_actors.runtime.process import _me, _process_ref, drop_link, find
+from elsa_actors.runtime.scheduler import fence
 
 T = TypeVar("T")
 
@@ -515,7 +516,7 @@ def _via(name: Any) -> Via:
 
 def _home_or_none(registry: Any) -> Registry | None:
     """The Registry that runs under this name; a dead one is none, from the moment of its death."""
-    _fence()
+    fence()
     inbox = find(registry)
     if inbox is None or inbox.is_dead():
         return None

@@ -25,7 +25,15 @@ from elsa_actors.otp.child_spec import (
     normalise,
     override,
 )
-from elsa_actors.otp.gen_server import Begin, Cast, GenServer, Request, call, stop
+from elsa_actors.otp.gen_server import (
+    Begin,
+    Cast,
+    GenServer,
+    Request,
+    call,
+    report_unexpected,
+    stop,
+)
 from elsa_actors.otp.results import Ignore, NoReply, Ok, Reply, Stop, Supervise
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import AlreadyStarted, CallExit, ChildError, ChildSpecError
@@ -92,7 +100,7 @@ class Supervising(GenServer):
 
     def unknown(self, request: Any, sender: Request) -> NoReply:
         """Fail the caller of a request that no supervisor knows; the supervisor lives on."""
-        log.warning("unexpected_message", process=self._title(), message=repr(request))
+        report_unexpected(self, request)
         sender.fail(("unknown_request", request))
         return NoReply()
 

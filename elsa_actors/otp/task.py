@@ -17,7 +17,8 @@ from elsa_actors.runtime.death import exit_signal
 from elsa_actors.runtime.errors import CallExit, CallTimeout, NoProcess
 from elsa_actors.runtime.exits import is_word
 from elsa_actors.runtime.mailbox import Ask, Mailbox
-from elsa_actors.runtime.process import _fence, drop_link
+from elsa_actors.runtime.process import drop_link
+from elsa_actors.runtime.scheduler import fence
 from elsa_actors.runtime.waiting import check_timeout, deadline_of, new_slot, remaining, wait
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class TaskSupervisor(DynamicSupervisor):
 
         Raises what `DynamicSupervisor.start_child` raises.
         """
-        me = _fence()
+        me = fence()
         outcome = Outcome(Run(fn, args), me)
         return Task(
             DynamicSupervisor.start_child(sup, _supervised(outcome.message, outcome)), outcome
@@ -143,7 +144,7 @@ class Task(Generic[T]):
     @staticmethod
     def async_(fn: Callable[..., T], *args: Any) -> Task[T]:
         """Run ``fn(*args)``, which may block, in a new process, linked to this one; do not wait."""
-        me = _fence()
+        me = fence()
         outcome = Outcome(Run(fn, args), me)
         return Task(TaskProcess.start_link(outcome.message, outcome), outcome)
 
@@ -242,7 +243,7 @@ class Task(Generic[T]):
 
     def _outcome_of_mine(self, what: str, timeout: Any) -> Outcome:
         check_timeout(timeout)
-        me, outcome = _fence(), self._outcome
+        me, outcome = fence(), self._outcome
         if me is not outcome.asker:
             owner = "a plain thread" if self.owner is None else repr(self.owner)
             other = "a plain thread" if me is None else repr(me.ref)

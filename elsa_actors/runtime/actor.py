@@ -20,13 +20,21 @@ from pykka.messages import _ActorStop
 
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.death import both, die
-from elsa_actors.runtime.errors import NoProcess
+from elsa_actors.runtime.errors import CallingSelf, NoProcess
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean
 from elsa_actors.runtime.links import ties_of
 from elsa_actors.runtime.living import forget, living
 from elsa_actors.runtime.mailbox import ALIVE, FAIR_SHARE, Ask, Halt, Internal, Mailbox
 from elsa_actors.runtime.names import local_names
-from elsa_actors.runtime.scheduler import OwnThread, check_fork, here, scheduler, wake
+from elsa_actors.runtime.scheduler import (
+    OwnThread,
+    check_fork,
+    fence,
+    here,
+    report,
+    scheduler,
+    wake,
+)
 from elsa_actors.runtime.waiting import new_slot, wait
 
 pykka_log = logging.getLogger("pykka")
@@ -47,6 +55,19 @@ for _ref in pykka.ActorRegistry._actor_refs:
 pykka.ActorRegistry._actor_refs = living  # type: ignore[assignment]
 
 
+_OURS = ("elsa_actors.otp.", "elsa_actors.runtime.", "pykka.")
+
+
+def _private_names(cls: type) -> frozenset[str]:
+    names: set[str] = set()
+    for base in cls.__mro__[1:]:
+        if base.__module__.startswith(_OURS):
+            names.update(base.__dict__)
+    # These two are attributes of every process.
+    names -= {"_inbox", "_last_message"}
+    return frozenset(n for n in names if n.startswith("_") and not n.startswith("__"))
+
+
 class ActorDead(NoProcess, pykka.ActorDeadError):
     """A message by `tell`, `ask` or a proxy met a dead actor."""
 
@@ -62,6 +83,7 @@ class Answer(pykka.Future[Any]):
         self._outcomes: list[tuple[bool, Any]] = []
 
     def get(self, *, timeout: float | None = None) -> Any:
+        fence()
         try:
             return super().get(timeout=timeout)
         except NotImplementedError:
@@ -163,7 +185,7 @@ class ProcessRef(pykka.ActorRef[Any]):
         return self._inbox.process
 
     def is_alive(self) -> bool:
-        check_fork()
+        check_fork()  # Even a leftover may ask: it is how it learns that it is dead.
         inbox = self._inbox
         return inbox.reason is ALIVE and not inbox.closing
 
@@ -184,10 +206,13 @@ class ProcessRef(pykka.ActorRef[Any]):
         """Send a message and get the answer, or with ``block=False`` a future of it.
 
         ``timeout`` is in seconds, None waits for ever. Raises what the process raised,
-        pykka.Timeout, and ActorDeadError when it is dead.
+        pykka.Timeout, ActorDeadError when it is dead, and CallingSelf when a process waits for
+        itself.
         """
         check_fork()
         inbox, me = self._inbox, here.inbox
+        if block and inbox is me:
+            raise CallingSelf(self, message)
         asked = Asked(message, me, inbox)
         if me is None:
             delivered = not inbox.closing and inbox.put(asked)
@@ -199,6 +224,21 @@ class ProcessRef(pykka.ActorRef[Any]):
             asked.future = Answer()
             asked.fail_with(ActorDead(self, message, f"{self} not found"))
         return asked.future.get(timeout=timeout) if block else asked.future
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Stop the process after what is in its mailbox; False when it was dead.
+
+        With ``block=False`` a future of that. Raises CallingSelf when a process waits for itself.
+        """
+        if block and self._inbox is here.inbox:
+            raise CallingSelf(self, "stop")
+        return super().stop(block=block, timeout=timeout)
+
+    def proxy(self) -> Any:
+        """A Pykka proxy: attributes and methods of the process, from outside."""
+        if not self.is_alive():
+            raise ActorDead(self, None, f"{self} not found")
+        return super().proxy()
 
 
 def is_plain_actor(ref: Any) -> bool:
@@ -242,6 +282,21 @@ class Process(pykka.Actor):
     _inbox: Mailbox
     _last_message: Any = None
 
+    _private: ClassVar[frozenset[str]] = frozenset()
+    """What the base classes of a user's class need for themselves."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith(_OURS):
+            return
+        private = _private_names(cls)
+        for name in private.intersection(cls.__dict__):
+            raise TypeError(
+                f"{cls.__qualname__} defines {name}, which its base class needs for itself;"
+                " give yours another name"
+            )
+        cls._private = private
+
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self._set_up()
 
@@ -251,6 +306,16 @@ class Process(pykka.Actor):
         inbox.token.acquire()
         self._inbox = inbox
         inbox.ref = ProcessRef(self)
+
+    def _check_own_names(self) -> None:
+        """Refuse an attribute that is called as something of ours: it would stand in its place."""
+        if self._private.isdisjoint(self.__dict__):
+            return
+        for name in self._private.intersection(self.__dict__):
+            raise TypeError(
+                f"{type(self).__qualname__} sets self.{name}, which its base class needs for"
+                " itself; give yours another name"
+            )
 
     # ---- Pykka's attributes
 
@@ -318,23 +383,26 @@ class Process(pykka.Actor):
         me = here.inbox
         if me is not None:
             me.check_alive()
-        process = cls(*args, **kwargs)
-        if "_inbox" not in process.__dict__:
-            raise AssertionError(
-                "Actor.__init__() have not been called. "
-                "Did you forget to call super() in your override?"
-            )
-        inbox = process._inbox
-        if link and me is not None:
-            try:
+        process = cls.__new__(cls, *args, **kwargs)
+        try:
+            process.__init__(*args, **kwargs)  # type: ignore[misc]
+            if "_inbox" not in process.__dict__:
+                raise AssertionError(
+                    "Actor.__init__() have not been called. "
+                    "Did you forget to call super() in your override?"
+                )
+            process._check_own_names()
+            if link and me is not None:
                 process._link_to_parent(me)
-            except ProcessExit as error:
+        except BaseException as error:
+            inbox = process.__dict__.get("_inbox")
+            if inbox is not None:
                 # It never lived; what it took in __init__, such as a name, is given back.
-                die(inbox, error.reason)
+                die(inbox, error.reason if isinstance(error, ProcessExit) else error)
                 inbox.bury()
-                raise
+            raise
         process._start_actor_loop()
-        return inbox.ref
+        return process._inbox.ref
 
     def _link_to_parent(self, parent: Mailbox) -> None:
         inbox = self._inbox
@@ -514,15 +582,28 @@ class Process(pykka.Actor):
             limit.cancel()
         die(inbox, reason, report)
 
+    def _end_at_once(self, error: BaseException) -> None:
+        """End with an error that nothing has caught; whatever else fails, it is told."""
+        try:
+            self._end(error)
+        except Exception:
+            die(self._inbox, error)
+
     def _crash_report(self, reason: Any, message: Any) -> Callable[[], Any] | None:
         """What writes the crash report; None for an end that is on purpose and not reported."""
         if is_clean(reason):
             return None
-        if isinstance(message, Ask):
-            message = message.message
-        # What users' code has to say is asked for now, while the process lives.
-        shown = self._formatted({"state": self._state(), "message": message, "reason": reason})
-        title = self._title()
+        shown: dict[str, Any] = {}
+        title = repr(self._inbox.ref)
+        try:
+            if isinstance(message, Ask):
+                message = message.message
+            # What users' code has to say is asked for now, while the process lives.
+            shown = self._formatted({"state": self._state(), "message": message, "reason": reason})
+            title = self._title()
+        except Exception as error:
+            # A message that cannot be looked at, say. The crash is told all the same.
+            shown = {"reason": reason, "state": f"not to be shown: {type(error).__name__}"}
         return lambda: log.error(
             "process_crashed",
             process=title,
@@ -563,7 +644,10 @@ class Process(pykka.Actor):
                 self._callback(close, thing)
             except BaseException as error:
                 if not isinstance(error, ProcessExit):
-                    log.error("close_failed", process=str(self), thing=repr(thing), error=error)
+                    self._report_close(thing, error)
+
+    def _report_close(self, thing: Any, error: BaseException) -> None:
+        report(lambda: log.error("close_failed", process=str(self), thing=repr(thing), error=error))
 
     @classmethod
     def _ask_failure(cls, asked: Asked, reason: Any) -> BaseException:
@@ -587,7 +671,7 @@ class Attached(Process):
 
 def attach_here(trap_exit: bool) -> Process:
     """Make this thread a process; the caller undoes it with `detach_here`."""
-    check_fork()
+    fence()
     if here.inbox is not None:
         raise RuntimeError(
             "attach() is for a plain thread, and this one already runs " + repr(here.inbox.ref)
@@ -604,6 +688,8 @@ def attach_here(trap_exit: bool) -> Process:
 
 def detach_here(process: Process, reason: Any) -> None:
     """End the process that this thread was."""
+    if scheduler.forked:
+        return  # In the child it has ended already.
     inbox = process._inbox
     process._end(reason)
     here.inbox = None

@@ -59,9 +59,11 @@ class Clock:
         """Seconds since the epoch, for people to read; it may jump."""
         return time.time()
 
-    def call_later(self, seconds: float, action: Callable[[], Any]) -> Timer:
+    def call_later(
+        self, seconds: float, action: Callable[[], Any], kind: type[Timer] = Timer
+    ) -> Timer:
         """Call ``action`` on the clock's thread after ``seconds``; it must be quick."""
-        timer = Timer(self, self.now() + seconds, action)
+        timer = kind(self, self.now() + seconds, action)
         with self._lock:
             heapq.heappush(self._heap, (timer.due, next(self._serial), timer))
             first = self._heap[0][2] is timer

@@ -16,6 +16,17 @@ class ElsaError(Exception):
     def __str__(self) -> str:
         return self.message if self.message is not None else f"{self.reason!r}"
 
+    def __reduce__(self) -> Any:
+        # As it is, whatever a subclass's __init__ asks for: to another program, and for copies.
+        return _made_again, (type(self), self.args, self.__dict__.copy())
+
+
+def _made_again(kind: type[ElsaError], args: tuple[Any, ...], state: dict[str, Any]) -> ElsaError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class CallExit(ElsaError):
     """A call failed; ``reason`` is why the server ended or did not answer."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from elsa_actors.runtime.actor import Process
     from elsa_actors.runtime.links import Ties
 
+PYKKA_MESSAGES = "pykka.messages"
+"""The module of Pykka's own messages: a proxy's calls and attributes, and the request to stop."""
+
 FAIR_SHARE = 100
 """Messages a process may handle before another gets its worker."""
 
@@ -268,7 +271,7 @@ class Mailbox:
                 context.run(process._turn)
             except Exception as error:
                 # A message that cannot even be looked at: users may send what they like.
-                process._end(error)
+                process._end_at_once(error)
         return self.end_turn(worker)
 
     def end_turn(self, worker: Worker) -> bool:
@@ -296,6 +299,13 @@ class Mailbox:
         self.token.release()
         if (self.items or self.reason is not ALIVE) and self.token.acquire(False):
             self.runner.push(self)
+
+    def end_in_child(self) -> None:
+        """The process that forked goes on in its parent; of this copy nobody hears, or is told."""
+        self.lock = threading.RLock()
+        self.reason = "fork"
+        self.items.clear()
+        self.names = self.ties = self.owned = self.pending = None
 
     def bury(self) -> None:
         """The last thing that the holder of a dead process's token does."""

@@ -25,9 +25,9 @@ from elsa_actors.runtime.death import DeathSlot, both, exit_signal
 from elsa_actors.runtime.errors import NameTaken, NoProcess, NotAProcess, ReceiveTimeout
 from elsa_actors.runtime.exits import Down, Exit, ProcessExit
 from elsa_actors.runtime.links import Monitor, links_of, ties_of
-from elsa_actors.runtime.mailbox import ALIVE, Internal, Mailbox
+from elsa_actors.runtime.mailbox import ALIVE, PYKKA_MESSAGES, Internal, Mailbox
 from elsa_actors.runtime.names import Named, local_names
-from elsa_actors.runtime.scheduler import check_fork, here, wake
+from elsa_actors.runtime.scheduler import check_fork, fence, here, wake
 from elsa_actors.runtime.waiting import check_timeout, deadline_of, new_slot, remaining, wait
 
 if TYPE_CHECKING:
@@ -74,18 +74,9 @@ def _me(what: str) -> Mailbox:
     return inbox
 
 
-def _fence() -> Mailbox | None:
-    """The running process, which must be alive; None on a plain thread."""
-    check_fork()
-    inbox: Mailbox | None = here.inbox
-    if inbox is not None:
-        inbox.check_alive()
-    return inbox
-
-
 def current() -> ActorRef[Any] | None:
     """The running process; None on a plain thread."""
-    inbox = _fence()
+    inbox = fence()
     return None if inbox is None else inbox.ref
 
 
@@ -128,14 +119,14 @@ def drop_link(one: Mailbox, other: Mailbox) -> None:
                 mine.ties.links.pop(peer, None)
 
 
-def monitor(target: Any) -> Monitor:
+def monitor(ref_or_name: Any) -> Monitor:
     """Watch a process (a ref, a name or a Via): one `Down` tells of its end.
 
-    The dead and unknown names give a Down with "noproc" at once. `Down.ref` is ``target``.
+    The dead and unknown names give a Down with "noproc" at once. `Down.ref` is ``ref_or_name``.
     """
     me = _me("monitor")
-    inbox = find(target)
-    watch = Monitor(me, inbox, target)
+    inbox = find(ref_or_name)
+    watch = Monitor(me, inbox, ref_or_name)
     if inbox is not None:
         with both(me, inbox):
             me.check_alive()
@@ -146,31 +137,31 @@ def monitor(target: Any) -> Monitor:
                 ties_of(me).watching[watch] = None
                 return watch
     watch.active = False
-    me.put(Down(watch, target, "noproc"))
+    me.put(Down(watch, ref_or_name, "noproc"))
     return watch
 
 
-def demonitor(watch: Monitor, flush: bool = False) -> bool:
+def demonitor(monitor: Monitor, flush: bool = False) -> bool:
     """Stop watching; with ``flush`` a Down that is already in the mailbox is removed.
 
     Returns whether the monitor was active. Another process's monitor is left alone.
     """
     me = _me("demonitor")
-    if not isinstance(watch, Monitor):
-        raise TypeError(f"expected the Monitor that process.monitor returned, got: {watch!r}")
-    if watch.watcher is not me:
+    if not isinstance(monitor, Monitor):
+        raise TypeError(f"expected the Monitor that process.monitor returned, got: {monitor!r}")
+    if monitor.watcher is not me:
         return True
     with me.lock:
-        was_active, watch.active = watch.active, False
+        was_active, monitor.active = monitor.active, False
         if me.ties is not None:
-            me.ties.watching.pop(watch, None)
-    target = watch.target
+            me.ties.watching.pop(monitor, None)
+    target = monitor.target
     if was_active and target is not None:
         with target.lock:
             if target.ties is not None:
-                target.ties.watchers.pop(watch, None)
+                target.ties.watchers.pop(monitor, None)
     if flush and not was_active:
-        me.take(lambda message: isinstance(message, Down) and message.monitor is watch)
+        me.take(lambda message: isinstance(message, Down) and message.monitor is monitor)
     return was_active
 
 
@@ -184,7 +175,7 @@ def exit(ref: Any, reason: Any) -> None:
     process that traps exits, and ends one that does not; "normal" ends only oneself. The target is
     dead on return if it dies of it.
     """
-    me = _fence()
+    me = fence()
     inbox = _process_ref(ref, "the target of an exit signal")._inbox
     exit_signal(inbox, me, reason)
     if me is not None:
@@ -199,7 +190,7 @@ def exit_self(reason: Any) -> NoReturn:
 
 def is_alive(ref: Any) -> bool:
     """Whether the process behind a ref, a name or a Via is alive."""
-    _fence()
+    fence()
     inbox = find(ref)
     return inbox is not None and inbox.reason is ALIVE
 
@@ -262,7 +253,7 @@ def send(dest: Any, message: Any) -> None:
 
 def send_after(dest: Any, message: Any, seconds: float) -> Timer:
     """Send a message after ``seconds``; dropped when nobody is there then."""
-    _fence()
+    fence()
     check_timeout(seconds)
     if seconds is None:
         raise ValueError("expected seconds (0 or more), got: None")
@@ -274,7 +265,17 @@ def send_after(dest: Any, message: Any, seconds: float) -> Timer:
         if inbox is not None:
             inbox.put(message)
 
-    return clock.call_later(seconds, deliver)
+    return clock.call_later(seconds, deliver, SendTimer)
+
+
+class SendTimer(Timer):
+    """A message that is due later; `cancel` takes it back."""
+
+    __slots__ = ()
+
+    def cancel(self) -> bool:
+        fence()
+        return super().cancel()
 
 
 def receive(match: Any = None, timeout: float | None = None) -> Any:
@@ -324,7 +325,8 @@ def _matcher(match: Any) -> Callable[[Any], bool]:
 
 def is_plain(message: Any) -> bool:
     """Whether this is a message as users send them, and no envelope of the library's."""
-    return not isinstance(message, Internal)
+    kind = builtins.type(message)
+    return not issubclass(kind, Internal) and kind.__module__ != PYKKA_MESSAGES
 
 
 def sleep(seconds: float) -> None:
@@ -343,7 +345,7 @@ def register(name: str, ref: ActorRef[Any]) -> None:
     NameTaken when the name has a holder, and when the process has a name already, the same or
     another: it has one, which logs and `info` show.
     """
-    _fence()
+    fence()
     check_name(name)
     inbox = _process_ref(ref, "what is registered")._inbox
     # One step: somebody else may be giving the same process a name.
@@ -357,7 +359,7 @@ def register(name: str, ref: ActorRef[Any]) -> None:
 
 def unregister(name: str) -> None:
     """Take a local name from its holder; NoProcess, a LookupError, when it has none."""
-    _fence()
+    fence()
     check_name(name)
     inbox = local_names.find(name)
     if inbox is None or not local_names.unregister(name, inbox):
@@ -372,21 +374,21 @@ def check_name(name: Any) -> None:
 
 def whereis(name: Any) -> ActorRef[Any] | None:
     """The process behind a name or a Via; None when there is none. A living ref is itself."""
-    _fence()
+    fence()
     inbox = find(name)
     return None if inbox is None or inbox.reason is not ALIVE else inbox.ref
 
 
 def list() -> builtins.list[ActorRef[Any]]:
-    """The refs of all living processes, in the order of their start."""
-    _fence()
+    """The refs of all living processes, in the order of their start; no attached threads."""
+    fence()
     # A death is one step, leaving this list a later one.
     return [ref for ref in living if isinstance(ref, ProcessRef) and not ref._inbox.is_dead()]
 
 
 def registered() -> dict[str, ActorRef[Any]]:
     """All local names and their holders."""
-    _fence()
+    fence()
     return {entry.key: entry.inbox.ref for entry in local_names.all()}
 
 
@@ -400,7 +402,7 @@ def info(ref: Any) -> dict[str, Any] | None:
     message_queue_len, status ("running", "waiting" or "idle"), started_at (seconds on the
     library's clock), age, trap_exit, dedicated_thread.
     """
-    _fence()
+    fence()
     inbox = find(ref)
     if inbox is None:
         return None
@@ -422,7 +424,7 @@ def info(ref: Any) -> dict[str, Any] | None:
             ],
             "message_queue_len": len(inbox.items) + len(inbox.held or ()),
             "status": "waiting" if inbox.waiter is not None
-            else "running" if inbox.worker is not None else "idle",
+            else "running" if inbox.token.locked() else "idle",
             "started_at": inbox.started_at,
             "age": clock.now() - inbox.started_at,
             "trap_exit": bool(process.trap_exit),

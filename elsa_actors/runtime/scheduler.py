@@ -143,6 +143,8 @@ class Scheduler:
 
     def start_workers(self, count: int, beyond: int = 0) -> None:
         """Let up to ``count`` workers run, unless more than ``beyond`` run already."""
+        if self.forked:
+            return  # No process lives here.
         saturated = False
         with self.lock:
             for _ in range(count):
@@ -302,6 +304,8 @@ class Scheduler:
         forked = self.used
         self.__init__()  # type: ignore[misc]
         self.used = self.forked = forked
+        if here.inbox is not None:
+            here.inbox.end_in_child()
         here.inbox = here.worker = here.deaths = None
         here.depth = 0
 
@@ -318,6 +322,18 @@ def check_fork() -> None:
     """Refuse to go on in a forked child."""
     if scheduler.forked:
         raise Forked
+
+
+def fence() -> Any:
+    """The running process's mailbox, None on a plain thread.
+
+    Raises ProcessExit in code whose process is dead, and Forked in a forked child.
+    """
+    check_fork()
+    inbox = here.inbox
+    if inbox is not None:
+        inbox.check_alive()
+    return inbox
 
 
 class Watchdog:
@@ -544,6 +560,8 @@ class OwnThread:
         self.worker = Worker(OWN)
 
     def push(self, inbox: Any) -> None:
+        if scheduler.forked:
+            return
         worker = self.worker
         if worker.inbox is None:
             worker.inbox = inbox

@@ -1621,3 +1621,67 @@ def test_program_that_forks_before_its_first_process_works_in_both():
     """The error's own advice: fork first. Web servers that load the program and then fork do so."""
     run = run_script(FORKED_FIRST)
     assert (run.stdout, run.returncode) == ("fine\n", 0), run.stdout + run.stderr
+
+
+FORKED_INSIDE = """
+import os, sys, time
+sys.path[:0] = {path!r}
+from elsa_actors import GenServer, NoReply, Ok, Reply, call, process
+
+class Owner(GenServer):
+    trap_exit = True
+    def init(self):
+        self.parent = os.getpid()
+        process.own("file", self.closes)
+        return Ok()
+    def closes(self, thing):
+        os.write(1, b"closed %d\\n" % (os.getpid() == self.parent))
+    def handle_call(self, request, sender):
+        pid = os.fork()
+        if pid:
+            self.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return Reply(self.status)
+        process_list_refused()
+        return Reply("from the child")
+    def handle_info(self, message):
+        os.write(1, b"handled %d\\n" % (os.getpid() == self.parent))
+        return NoReply()
+    def terminate(self, reason):
+        os.write(1, b"terminate %d\\n" % (os.getpid() == self.parent))
+
+def process_list_refused():
+    try:
+        process.list()
+    except Exception as error:
+        assert error.reason == "fork"
+
+with process.attach():
+    server = Owner.start_link()
+    process.send(server, "queued")
+    process.send(server, "queued")
+    print("child ended with", call(server, "fork", 20), flush=True)
+    pid = os.fork()
+    if pid:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child failed"
+if not pid:
+    time.sleep(0.3)
+    os._exit(0)
+while process.list():
+    time.sleep(0.01)
+"""
+
+
+@needs_fork
+def test_nothing_of_a_process_runs_in_a_forked_child():
+    """Neither what is queued, nor terminate, nor what closes things: they are the parent's. A
+    callback that forks and returns in the child ends it; leaving `attach` there does nothing.
+    """
+    run = run_script(FORKED_INSIDE)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert sorted(run.stdout.splitlines()) == [
+        "child ended with 0",
+        "closed 1",
+        "handled 1",
+        "handled 1",
+        "terminate 1",
+    ]
