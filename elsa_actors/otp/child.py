@@ -11,7 +11,7 @@ from elsa_actors.otp import reports, restart
 from elsa_actors.otp.child_spec import ChildInfo, ChildSpec, as_dict
 from elsa_actors.runtime import process
 from elsa_actors.runtime.actor import ProcessRef, is_plain_actor
-from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.clock import LONGEST_WAIT, clock
 from elsa_actors.runtime.death import exit_signal
 from elsa_actors.runtime.errors import AlreadyStarted, StartError
 from elsa_actors.runtime.exits import ProcessExit
@@ -133,7 +133,7 @@ class Stopping:
         else:
             exit_signal(self.inbox, supervisor, "shutdown")
             if shutdown != "infinity":
-                self.deadline = clock.now() + shutdown
+                self.deadline = clock.now() + min(shutdown, LONGEST_WAIT)
 
     def finish(self) -> None:
         """Wait for the end, kill when the time is over, report an unexpected reason."""

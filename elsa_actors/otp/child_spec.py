@@ -79,6 +79,15 @@ class Start:
             parts.append(dict(self.kwargs))
         return self.outer(parts)
 
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the function in the end is called with: a partial's own arguments come first."""
+        args, kwargs = tuple(self.args), dict(self.kwargs or {})
+        target = self.target if self.method is None else None
+        while isinstance(target, functools.partial):
+            args, kwargs = (*target.args, *args), {**target.keywords, **kwargs}
+            target = target.func
+        return args, kwargs
+
     def owner(self) -> Any:
         """The class whose code starts the child; failing that the module, or the module's name."""
         target = self.target
@@ -374,7 +383,7 @@ def _check(fields: Mapping[Any, Any], auto_shutdown: str | None) -> ChildSpec:
 def _default_shutdown(start: Start, kind: str) -> Any:
     """What the class says through its hook ``_default_shutdown(args, kwargs)``, else OTP's."""
     hook = getattr(start.owner(), "_default_shutdown", None)
-    answer = None if hook is None else hook(start.args, start.kwargs or {})
+    answer = None if hook is None else hook(*start.arguments())
     if answer is not None:
         return answer
     return "infinity" if kind == "supervisor" else WORKER_SHUTDOWN

@@ -347,6 +347,10 @@ class NotStarted(Exception):
         self.reason = reason
 
 
+class KeyTaken(NotStarted):
+    """Another process has the key under which the thing was to be registered."""
+
+
 class ParentEnded(Exception):
     """The Wrapper's parent ended while the Wrapper started."""
 
@@ -482,6 +486,11 @@ class Wrapper(GenServer):
             self._start_thing()
         except ParentEnded as ended:
             return Stop(ended.reason)
+        except KeyTaken as taken:
+            # Nobody's crash, and nothing that waiting would change. It harms no parent.
+            self._reported = taken.reason
+            self._leave_parent()
+            return Stop(taken.reason)
         except NotStarted as failed:
             return self._start_failed(failed.reason)
         return Ignore() if self._thing is None else Ok(self._thing.thing)
@@ -563,7 +572,7 @@ class Wrapper(GenServer):
             if isinstance(taken, NameTaken):
                 if taken.ref is thing.thing:
                     return  # It has registered itself.
-                failed = NotStarted(("already_started", taken.ref))
+                failed = KeyTaken(("already_started", taken.ref))
             self._stop_thing("shutdown")
             raise failed from None
         if isinstance(key, Via) and isinstance(key.registry, str | ProcessRef):
@@ -572,10 +581,6 @@ class Wrapper(GenServer):
 
     def _start_failed(self, reason: Any) -> Stop:
         self._reported = reason
-        if _is_already_started(reason):
-            # Nobody's crash, and nothing that waiting would change. It harms no parent.
-            self._leave_parent()
-            return Stop(reason)
         delay = self._options.delay_after(0.0)
         log.error(
             "wrapped_start_failed",

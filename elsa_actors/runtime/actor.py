@@ -604,6 +604,8 @@ class Process(pykka.Actor):
         except Exception as error:
             # A message that cannot be looked at, say. The crash is told all the same.
             shown = {"reason": reason, "state": f"not to be shown: {type(error).__name__}"}
+        # Who hides the reason does not want it in a traceback either.
+        traced = isinstance(reason, BaseException) and shown.get("reason") is reason
         return lambda: log.error(
             "process_crashed",
             process=title,
@@ -611,7 +613,7 @@ class Process(pykka.Actor):
             reason=shown.get("reason"),
             last_message=shown.get("message"),
             state=shown.get("state"),
-            exc_info=reason if isinstance(reason, BaseException) else None,
+            exc_info=reason if traced else None,
         )
 
     def _state(self) -> Any:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_LONGEST_WAIT = threading.TIMEOUT_MAX
+LONGEST_WAIT = threading.TIMEOUT_MAX
+"""Centuries, in seconds; whole numbers that no float holds count as this."""
 
 
 class Timer:
@@ -63,7 +64,7 @@ class Clock:
         self, seconds: float, action: Callable[[], Any], kind: type[Timer] = Timer
     ) -> Timer:
         """Call ``action`` on the clock's thread after ``seconds``; it must be quick."""
-        timer = kind(self, self.now() + seconds, action)
+        timer = kind(self, self.now() + min(seconds, LONGEST_WAIT), action)
         with self._lock:
             heapq.heappush(self._heap, (timer.due, next(self._serial), timer))
             first = self._heap[0][2] is timer
@@ -100,7 +101,7 @@ class Clock:
                 wait = -1.0
                 if self._heap:
                     due, _, timer = self._heap[0]
-                    wait = min(due - self.now(), _LONGEST_WAIT)
+                    wait = min(due - self.now(), LONGEST_WAIT)
                     if wait <= 0:
                         heapq.heappop(self._heap)
                         action, timer._action = timer._action, None

@@ -93,7 +93,18 @@ class StartError(ElsaError):
             self.__cause__ = reason
 
     def __str__(self) -> str:
-        return self.message if self.message is not None else f"could not start: {self.reason!r}"
+        if self.message is not None:
+            return self.message
+        return f"could not start: {self.reason!r}{_advice(self.reason)}"
+
+
+def _advice(reason: Any) -> str:
+    """What to do about a reason, however many supervisors have passed it on."""
+    while isinstance(reason, tuple) and reason:
+        if len(reason) == 2 and isinstance(reason[0], str) and reason[0] == "not_a_process":
+            return "; run it in a Wrapper, or derive its class from Process"
+        reason = reason[-1]
+    return ""
 
 
 class AlreadyStarted(StartError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import _thread
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.clock import LONGEST_WAIT, clock
 from elsa_actors.runtime.exits import ProcessExit
 from elsa_actors.runtime.scheduler import check_fork, here, scheduler
 
@@ -26,7 +25,7 @@ def wait(slot: Any, timeout: float | None = None) -> bool:
     The scheduler is told, so that another process may run. Raises ProcessExit when the waiting
     process is dead, at once when it dies during the wait.
     """
-    seconds = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+    seconds = -1.0 if timeout is None else min(max(timeout, 0.0), LONGEST_WAIT)
     inbox = here.inbox
     if inbox is None:
         check_fork()
@@ -64,7 +63,7 @@ def blocking() -> Iterator[None]:
 
 def deadline_of(timeout: float | None) -> float | None:
     """The moment at which a wait that starts now ends; None for a wait without an end."""
-    return None if timeout is None else clock.now() + timeout
+    return None if timeout is None else clock.now() + min(timeout, LONGEST_WAIT)
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -28,6 +28,7 @@ from elsa_actors.otp.child_spec import (
     parse_start,
 )
 from elsa_actors.otp.results import UNSET
+from elsa_actors.otp.wrapper import Wrapper
 from elsa_actors.runtime.actor import Process
 from elsa_actors.runtime.errors import ChildSpecError
 
@@ -946,3 +947,11 @@ def test_start_forms_need_no_child():
         parse_start(0, child_id=None)
     with pytest.raises(ChildSpecError, match=r"^expected start "):
         parse_start(0, child_id=UNSET)
+
+
+def test_a_partials_own_arguments_count_for_the_shutdown_of_a_wrapper():
+    """However it is written, a Wrapper has the time to kill what it wraps."""
+    start = functools.partial(Wrapper.start_link, (make, []), kill_timeout=9.0)
+    assert normalise({"id": 1, "start": (start, [])}).shutdown == 10.0
+    outer = functools.partial(start, kill_timeout=20.0)
+    assert normalise({"id": 1, "start": (outer, [])}).shutdown == 21.0

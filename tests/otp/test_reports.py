@@ -633,6 +633,20 @@ def test_a_crash_report_shows_what_format_status_leaves(log_events: Any) -> None
     assert ["message", "reason", "state"] in journal.take()
 
 
+def test_a_reason_that_is_hidden_is_in_no_traceback(log_events: Any) -> None:
+    """A traceback ends with what the exception says."""
+    ref = Discreet.start()
+
+    def crash(_: Any) -> Any:
+        raise Oops("password")
+
+    cast(ref, crash)
+    exit_of(ref)
+    event = the(log_events, "process_crashed")
+    assert event["reason"] == "hidden"
+    assert "password" not in repr(event)
+
+
 def test_format_status_gets_copies(log_events: Any) -> None:
     """A display that tidies the dictionary it was given changes nothing in the server. SYS-24."""
 

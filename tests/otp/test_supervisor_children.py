@@ -605,3 +605,12 @@ def test_a_child_may_have_a_thread_of_its_own(me):
         ("start", "bound"),
         ("term", "bound", "shutdown"),
     ]
+
+
+@pytest.mark.parametrize("forever", [10**400, 1e300])
+def test_shutdown_time_longer_than_any_clock_is_for_ever(forever):
+    """OTP's whole numbers have no end, and a child that ends is waited for no longer."""
+    sup = Supervisor.start_link([{**spec("a", Journal()), "shutdown": forever}])
+    assert Supervisor.terminate_child(sup, "a") is None
+    assert Supervisor.restart_child(sup, "a") is not None
+    Supervisor.stop(sup)

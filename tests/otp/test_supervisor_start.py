@@ -383,6 +383,9 @@ def test_a_plain_pykka_actor_is_no_child(me, more):
     with pytest.raises(StartError, match="Wrapper") as caught:
         Supervisor.start_child(sup, child)
     assert caught.value.reason == ("not_a_process", plain)
+    with pytest.raises(StartError, match="run it in a Wrapper") as listed:
+        Supervisor.start_link([child])
+    assert "failed_to_start_child" in str(listed.value)
 
 
 def test_a_start_that_times_out_takes_its_children_along(me):

@@ -920,6 +920,18 @@ def test_key_that_is_taken_harms_no_starter(journal: Journal, registry: Any) -> 
     assert call(starter, lambda doer: Reply("alive")) == "alive"
 
 
+def test_name_of_the_thing_that_is_taken_is_a_failed_start(me: Any, log_events: Any) -> None:
+    """It holds its starter up for the delay, as any other: a supervisor is not to spin."""
+    holder = Doer.start(name="taken")
+    began = time.monotonic()
+    with pytest.raises(AlreadyStarted) as refused:
+        Wrapper.start_link((Doer, "start_link", [], {"name": "taken"}), delay=0.2)
+    assert time.monotonic() - began >= 0.2
+    assert refused.value.ref is holder
+    [failed] = events(log_events, "wrapped_start_failed")
+    assert failed["delay"] == 0.2
+
+
 def test_dynamic_supervisor_passes_already_started_on(journal: Journal, registry: Any) -> None:
     """The one who starts a second producer learns who the first is, and waits for nothing."""
     sup = DynamicSupervisor.start_link()
