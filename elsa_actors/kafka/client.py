@@ -26,11 +26,11 @@ from elsa_actors.kafka.driver import (
 )
 from elsa_actors.kafka.errors import ConfigError, KafkaError, error_of
 from elsa_actors.otp.gen_server import GenServer, Request, call
-from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Reply, Stop, Timeout
+from elsa_actors.otp.results import Continue, NoReply, Ok, Reply, Stop
 from elsa_actors.runtime import process
-from elsa_actors.runtime.clock import clock
+from elsa_actors.runtime.clock import Timer, clock
 from elsa_actors.runtime.errors import CallExit
-from elsa_actors.runtime.exits import Exit
+from elsa_actors.runtime.exits import Exit, is_word
 from elsa_actors.runtime.scheduler import wake
 from elsa_actors.runtime.waiting import new_slot
 
@@ -110,7 +110,9 @@ class SharedProducer:
     Closing waits for those who are inside: librdkafka does not bear being called while it ends.
 
     Of those who wait for a delivery one at a time polls librdkafka, and hears of everybody's: so a
-    lone message costs no switch of threads. Who leaves wakes another, to poll in its place.
+    lone message costs no switch of threads. Who leaves wakes another, to poll in its place. Never
+    the main thread: there a signal handler may raise in the middle of what a delivery causes, and
+    Ctrl-C does. A thread polls for it.
     """
 
     def __init__(self, connection: str, driver: DriverProducer, idempotent: bool = True) -> None:
@@ -122,7 +124,10 @@ class SharedProducer:
         self._closed = False
         self._unused = new_slot()
         self._polling = threading.Lock()
+        self._poller = 0  # the thread that is in librdkafka's poll
         self._waiting: dict[Request, None] = {}
+        self._mains = 0  # waits of the main thread, one on top of the other
+        self._helper: Any = None  # released to have the helping thread poll
         self.fatal: DriverError | None = None
         """What ended this producer for good; another must take its place."""
 
@@ -139,9 +144,20 @@ class SharedProducer:
             if self._closed and self._users == 0:
                 wake(self._unused)
 
+    def check_not_polling(self) -> None:
+        """Refuse to wait for a delivery in what librdkafka calls: nobody would tell of it."""
+        if self._poller == threading.get_ident():
+            raise KafkaError(
+                "in_callback",
+                "a callback of librdkafka's, such as stats_cb, may not wait for a delivery: those"
+                " are told when it has returned; have a process do it, by process.send or cast",
+            )
+
     def hear(self) -> None:
         """Hear of what was delivered so far, unless somebody else is at it."""
-        if self._polling.acquire(False):
+        if _is_main_thread():
+            self._have_polled()
+        elif self._polling.acquire(False):
             try:
                 with self as driver:
                     self._poll(driver, 0)
@@ -156,19 +172,25 @@ class SharedProducer:
         """
         if request.slot is None:
             request.slot = new_slot()
+        on_main = _is_main_thread()
         # Among the waiting first, then the look who polls: who stops polling does it the other way
         # round, so that somebody always polls.
         self._waiting[request] = None
+        self._mains += on_main
         try:
             while not request.answers and (left := deadline - clock.now()) > 0:
-                if not self._polling.acquire(False):
+                if on_main:
+                    self._have_polled()
                     request.wait(min(left, POLL_SECONDS))
-                    continue
-                try:
-                    self._poll_for(request, deadline)
-                finally:
-                    self._polling.release()
+                elif not self._polling.acquire(False):
+                    request.wait(min(left, POLL_SECONDS))
+                else:
+                    try:
+                        self._poll_for(request, deadline)
+                    finally:
+                        self._polling.release()
         finally:
+            self._mains -= on_main
             del self._waiting[request]
             self._wake_one()
 
@@ -181,10 +203,35 @@ class SharedProducer:
     def _poll(self, driver: DriverProducer, seconds: float) -> None:
         if self.evidence is not None:
             self.evidence.other_requests()
+        self._poller = threading.get_ident()
         try:
             driver.poll(seconds)
         except KafkaException as error:
             self.fatal = error.args[0]  # Those it raises here, the others the error callback gets.
+        finally:
+            self._poller = 0
+
+    def _have_polled(self) -> None:
+        """Have librdkafka polled for the main thread."""
+        if self._closed:
+            raise ClientGone(self._connection)
+        if self._helper is None:
+            self._helper = new_slot()
+            threading.Thread(target=self._help, name="elsa-kafka-poll", daemon=True).start()
+        wake(self._helper)
+
+    def _help(self) -> None:
+        while True:
+            self._helper.acquire()
+            try:
+                while True:
+                    with self._polling, self as driver:
+                        self._poll(driver, POLL_SECONDS if self._mains else 0)
+                    if not self._mains:
+                        break
+            except ClientGone:
+                return
+            self._wake_one()
 
     def _wake_one(self) -> None:
         if self._waiting and not self._polling.locked():
@@ -198,6 +245,8 @@ class SharedProducer:
                 return
             self._closed = True
             used = self._users > 0
+        if self._helper is not None:
+            wake(self._helper)  # It ends.
         if used and not self._unused.acquire(True, CLOSE_SECONDS):
             log.error("kafka_client_not_closed", connection=self._connection, users=self._users)
             return
@@ -206,9 +255,16 @@ class SharedProducer:
             self._driver.close()
 
 
+def _is_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
 @dataclass(frozen=True, slots=True)
 class GetProducer:
     pass
+
+
+LOOK = "look"
 
 
 class Client(GenServer):
@@ -220,6 +276,7 @@ class Client(GenServer):
         self.connection = connections.find(connection)
         self.shared: SharedProducer | None = None
         self._next_probe = 0.0
+        self._timer: Timer | None = None
         return Ok(then=Continue("connect"))
 
     def handle_continue(self, argument: Any) -> Any:
@@ -229,21 +286,22 @@ class Client(GenServer):
         idempotent = str(config["enable.idempotence"]).lower() in _TRUE
         shared = SharedProducer(connection.name, driver, idempotent)
         self.shared = connection.shared = process.own(shared, SharedProducer.close)
-        return NoReply(Timeout(POLL_SECONDS))
+        self._look_later()
+        return NoReply()
 
     def handle_call(self, request: Any, sender: Any) -> Any:
         match request:
             case GetProducer():
-                return Reply(self.shared, Timeout(POLL_SECONDS))
+                return Reply(self.shared)
             case unknown:
                 return Stop(("unknown_request", unknown))
 
     def handle_info(self, message: Any) -> Any:
         if isinstance(message, Exit):
             return Stop(message.reason)
-        if message is not TIMEOUT:
+        if not is_word(message, LOOK):
             super().handle_info(message)
-            return NoReply(Timeout(POLL_SECONDS))
+            return NoReply()
         assert self.shared is not None
         self.shared.hear()
         trouble = self.connection.trouble
@@ -252,7 +310,14 @@ class Client(GenServer):
                 self._probe(driver)
         if self.shared.fatal is not None:
             return Stop(("fatal", self.shared.fatal.name()))
-        return NoReply(Timeout(POLL_SECONDS))
+        self._look_later()
+        return NoReply()
+
+    def _look_later(self) -> None:
+        # By a timer, which no other message puts off; the one that told of a fatal error replaced.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = process.send_after(process.current(), LOOK, POLL_SECONDS)
 
     def _probe(self, driver: DriverProducer) -> None:
         # librdkafka tells when the last broker is lost, and not when one is back.

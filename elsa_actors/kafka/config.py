@@ -385,6 +385,17 @@ def producer_config(
     return {**kept, **merged}
 
 
+def value_of(config: Mapping[str, Any], key: str) -> Any:
+    """What a configuration says of a property under any of its names; None for nothing."""
+    values = {_canonical(name): value for name, value in config.items()}
+    return values.get(_canonical(key))
+
+
+def is_same_value(one: Any, other: Any) -> bool:
+    """Whether two values mean the same to librdkafka, which reads text: 5 and "5"."""
+    return bool(_text(one) == _text(other))
+
+
 def take_own(options: Mapping[str, Any], config: dict[str, Any], where: str) -> dict[str, Any]:
     """Take Elsa's own keys out of a consumer's ``config``, or from beside it, checked and complete.
 

@@ -19,14 +19,14 @@ from confluent_kafka import Message as DriverMessage
 
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.config import ConsumerOptions
-from elsa_actors.kafka.connection import take_key, via
-from elsa_actors.kafka.driver import POLL_SECONDS, client_config
-from elsa_actors.kafka.errors import described
+from elsa_actors.kafka.connection import Connection, take_key, via
+from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config
+from elsa_actors.kafka.errors import ConfigError, described
 from elsa_actors.otp.gen_server import GenServer, cast
 from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Stop, Timeout
 from elsa_actors.runtime import process
-from elsa_actors.runtime.clock import clock
-from elsa_actors.runtime.exits import Down, Exit
+from elsa_actors.runtime.clock import Timer, clock
+from elsa_actors.runtime.exits import Down, Exit, is_word
 
 log = structlog.get_logger("elsa_actors")
 
@@ -40,8 +40,12 @@ HELD_MOST = 2 * READ_AT_ONCE
 STALL_SECONDS = 5.0
 """How often a partition is looked at from which nothing comes."""
 RESOLVE_SECONDS = 1.0
+RESOLVE_MOST_SECONDS = 5.0
+"""Nothing is read while an offset is asked for; brokers that are slow are waited for longer."""
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
 RESOLVE_AGAIN_SECONDS = 0.5
+
+READ = "read"
 
 OURS = {
     "enable.auto.commit": False,
@@ -56,14 +60,41 @@ Key = tuple[str, int]
 """A topic and a partition."""
 
 
+def _driver(connection: Connection, options: ConsumerOptions, trouble: Trouble) -> DriverConsumer:
+    config = {
+        **OURS,
+        **connection.config,
+        **options.config,
+        "group.id": f"elsa-{connection.name}",  # librdkafka wants one, and here it joins none.
+    }
+    return DriverConsumer(client_config(connection.endpoints, config, trouble))
+
+
+def check_consumer_config(connection: Connection, options: ConsumerOptions) -> None:
+    """Raise ConfigError (("bad_config", text)) when librdkafka makes no consumer of this."""
+    try:
+        driver = _driver(connection, options, Trouble("check", quiet=True))
+    except KafkaException as error:
+        text = error.args[0].str()
+        raise ConfigError(
+            ("bad_config", text),
+            f"librdkafka makes no consumer of this configuration: {text}",
+        ) from None
+    driver.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Read a partition from this offset on, "earliest" or "latest", for this worker."""
+    """Read a partition from this offset on, "earliest" or "latest", for this worker.
+
+    With ``keep`` that becomes the position: a worker that dies before its first ack begins there.
+    """
 
     topic: str
     partition: int
     offset: int | str
     worker: Any
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +174,14 @@ class Consumer(GenServer):
         self.feeds: dict[Key, Feed] = {}
         self.driver: Any = None
         self._next_look = 0.0
+        self._reading: Timer | None = None
+        self._patience = RESOLVE_SECONDS
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
     def handle_continue(self, argument: Any) -> Any:
         connection = self.connection
-        config = {
-            **OURS,
-            **connection.config,
-            **self.options.config,
-            "group.id": f"elsa-{connection.name}",  # librdkafka wants one, and here it joins none.
-        }
-        self.driver = DriverConsumer(
-            client_config(connection.endpoints, config, connection.trouble)
-        )
+        self.driver = _driver(connection, self.options, connection.trouble)
         process.own(self.driver, DriverConsumer.close)
         self._learn(self.options.topic)
         return NoReply(self._then_read())
@@ -172,7 +197,9 @@ class Consumer(GenServer):
         return NoReply(self._then_read())
 
     def handle_info(self, message: Any) -> Any:
-        if message is TIMEOUT:
+        if message is TIMEOUT or is_word(message, READ):
+            if message is not TIMEOUT:
+                self._reading = None
             if not self._read() and clock.now() >= self._next_look:
                 self._next_look = clock.now() + STALL_SECONDS
                 stalled = self._look_for_stalls()
@@ -201,28 +228,31 @@ class Consumer(GenServer):
             return
         if key in self.feeds:
             self._drop(key)
-        offset = self._resolve(key, request.offset)
+        offset = self._resolve(key, request)
         if offset is None:
             process.send_after(process.current(), request, RESOLVE_AGAIN_SECONDS)
             return
         self.feeds[key] = Feed(request.worker, process.monitor(request.worker))
         self.driver.incremental_assign([TopicPartition(*key, offset)])
 
-    def _resolve(self, key: Key, offset: int | str) -> int | None:
+    def _resolve(self, key: Key, request: Subscribe) -> int | None:
         """The offset as librdkafka wants it; None when no broker can tell now."""
-        if isinstance(offset, int):
-            return offset
-        if offset == "earliest":
+        if isinstance(request.offset, int):
+            return request.offset
+        if request.offset == "earliest" and not request.keep:
             return OFFSET_BEGINNING
         # Once: whatever is written from now on is read, whoever dies before it is.
         try:
-            _, end = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
-            self.connection.positions.put(*key, end)
-            return int(end)
+            ends = self.driver.get_watermark_offsets(TopicPartition(*key), self._patience)
         except KafkaException as error:
             self._tell(key, error.args[0])
-        self._learn(key[0])  # It may not know the partition yet.
-        return None
+            self._patience = min(2 * self._patience, RESOLVE_MOST_SECONDS)  # It may be slow.
+            self._learn(key[0])  # It may not know the partition yet.
+            return None
+        self._patience = RESOLVE_SECONDS
+        offset = int(ends[0] if request.offset == "earliest" else ends[1])
+        self.connection.positions.put(*key, offset)
+        return offset
 
     def _drop(self, key: Key) -> None:
         feed = self.feeds.pop(key)
@@ -234,10 +264,14 @@ class Consumer(GenServer):
 
     # ---- reading
 
-    def _then_read(self) -> Timeout:
+    def _then_read(self) -> Timeout | None:
+        if not self._holds_back():
+            return Timeout(0)
         # A worker that has had its fill is given more when it says so: then that is waited for, and
-        # librdkafka only looked at.
-        return Timeout(HELD_SECONDS if self._holds_back() else 0)
+        # librdkafka only looked at; by a timer of its own, which no other message puts off.
+        if self._reading is None:
+            self._reading = process.send_after(process.current(), READ, HELD_SECONDS)
+        return None
 
     def _holds_back(self) -> bool:
         return any(feed.held for feed in self.feeds.values())
@@ -310,7 +344,7 @@ class Consumer(GenServer):
 
     def _give(self, key: Key, feed: Feed, messages: list[DriverMessage]) -> None:
         """Give the worker as much as it may have; hold back the rest, and pause when it is much."""
-        size = sum(map(len, messages))
+        size = _size_of(messages)
         room = self.options.prefetch_count - feed.count
         fits = len(messages) <= room and feed.size + size <= self.options.prefetch_bytes
         if fits and not feed.held:
@@ -329,9 +363,11 @@ class Consumer(GenServer):
         given: list[DriverMessage] = []
         size = 0
         while held and feed.count + len(given) < options.prefetch_count:
-            if feed.size + size >= options.prefetch_bytes:
+            more = _size_of([held[0]])
+            # One that is too large for the limit goes alone.
+            if (feed.count or given) and feed.size + size + more > options.prefetch_bytes:
                 break
-            size += len(held[0])
+            size += more
             given.append(held.popleft())
         if given:
             feed.held_size -= size
@@ -422,6 +458,12 @@ class Acked:
 
     generation_id: int | None
     offset: int
+
+
+def _size_of(messages: list[DriverMessage]) -> int:
+    """The bytes of keys and values; headers are not counted."""
+    keys = filter(None, map(DriverMessage.key, messages))
+    return sum(map(len, messages)) + sum(map(len, keys))
 
 
 def _by_partition(raw: list[DriverMessage]) -> Iterator[tuple[int, list[DriverMessage]]]:

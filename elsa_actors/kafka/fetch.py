@@ -30,8 +30,8 @@ from elsa_actors.kafka.topic import (
     LOOK_AGAIN_SECONDS,
     REFUSED,
     ShortLived,
-    at_once,
     endpoints_of,
+    patience,
     seconds_of,
 )
 from elsa_actors.runtime import process
@@ -308,11 +308,11 @@ class _Reader(ShortLived):
 
     def _watermarks(self, partition: int, deadline: float) -> tuple[int, int]:
         """The first offset, and the one after the last that may be read."""
-        while True:
+        for seconds in patience(deadline):
             try:
                 with in_librdkafka():
                     low, high = self.driver.get_watermark_offsets(
-                        TopicPartition(self.topic, partition), timeout=at_once(deadline)
+                        TopicPartition(self.topic, partition), timeout=seconds
                     )
                 return low, high
             except KafkaException as raised:
@@ -320,6 +320,7 @@ class _Reader(ShortLived):
             if reason_of(error) in REFUSED or clock.now() >= deadline:
                 raise error_of(error, f"could not ask for the offsets of {self._name(partition)}")
             process.sleep(LOOK_AGAIN_SECONDS)
+        raise AssertionError("there is always one more try")
 
     def read(self, deadline: float) -> list[DriverMessage]:
         """The next messages, in order within each partition.

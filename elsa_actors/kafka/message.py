@@ -278,6 +278,8 @@ def _headers(
         if not isinstance(name, str):
             _refuse(message, index, "text as a header's name", f"{_short(name)} in header {place}")
         _utf8("header's name", name, message, index)
+        if "\0" in name:  # librdkafka would cut it there.
+            _refuse(message, index, "a header's name without a NUL", f"{_short(name)}")
         pairs.append((name, _bytes(f"value in header {name!r}", value, message, index)))
     return pairs or None
 

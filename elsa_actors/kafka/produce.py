@@ -18,7 +18,7 @@ from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.client import OURS, ClientGone, Evidence
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
 from elsa_actors.kafka.connection import Connection
-from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
+from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, in_librdkafka
 from elsa_actors.kafka.errors import (
     KafkaError,
     ProduceError,
@@ -31,7 +31,8 @@ from elsa_actors.kafka.errors import (
 )
 from elsa_actors.kafka.message import Record, chunks, listed, records_of, size_of
 from elsa_actors.kafka.partitioner import Murmur2, partition_of, partitioner_of
-from elsa_actors.kafka.producer import Batch, Deliver
+from elsa_actors.kafka.producer import Batch, Deliver, Fatal
+from elsa_actors.kafka.topic import ShortLived
 from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import Request, send_request
 from elsa_actors.runtime import process
@@ -81,14 +82,16 @@ def produce(
     if not records:
         return
     try:
-        with closing(_way(where, topic, deadline)) as way:
-            batches = _split(records, way.partitions(), topic, partition, partitioner)
-            way.deliver(batches)
-            _send_singly_what_was_too_large(way, batches)
-            _send_again_what_is_doubtful(way, batches)
+        way = _way(where, topic, deadline)
     except KafkaError as error:
         raise _all_failed(error, records) from None
-    _report(records, batches, way)
+    with closing(way):
+        try:
+            batches = _split(records, way.partitions(), topic, partition, partitioner)
+        except KafkaError as error:
+            raise _all_failed(error, records) from None
+        _deliver(way, batches)
+        _report(records, batches, way)
 
 
 def _way(where: Any, topic: str, deadline: float) -> _Way:
@@ -129,7 +132,10 @@ def _split(
     """Sort the messages by partition and cut them into batches."""
     if partition is not None:
         if isinstance(partition, bool) or not isinstance(partition, int):
-            raise TypeError(f"expected partition to be a number or None, got: {partition!r}")
+            raise KafkaError(
+                ("bad_partition", partition),
+                f"expected partition to be a number or None, got: {partition!r}",
+            )
         if not 0 <= partition < count:
             raise unknown_partition(topic, partition, count)
         return _cut(partition, records, range(len(records)))
@@ -167,17 +173,32 @@ def _is_small(records: Records) -> bool:
     return max(map(size_of, records)) < 1000
 
 
-def _send_singly_what_was_too_large(way: _Way, batches: list[Batch]) -> None:
-    """One message that a broker finds too large fails the whole batch with it."""
+def _deliver(way: _Way, batches: list[Batch]) -> None:
+    """Send all batches; of each message it is booked there what became of it."""
+    way.deliver(batches)
     for batch in batches:
-        again = [i for i, error in batch.failures if reason_of(error) == _TOO_LARGE]
-        if batch.total == 1 or not again:
-            continue
-        batch.failures[:] = [
-            (i, error) for i, error in batch.failures if reason_of(error) != _TOO_LARGE
-        ]
-        for i in again:
-            _send_again(way, batch, [i])
+        _send_in_halves(way, batch, _take_too_large(batch))
+    _send_again_what_is_doubtful(way, batches)
+
+
+def _take_too_large(batch: Batch) -> list[int]:
+    """The messages that were refused as too large, not booked any more: perhaps another was.
+
+    One message that a broker finds too large fails all that were written along with it.
+    """
+    if batch.total == 1:
+        return []  # It is too large itself.
+    refused = [i for i, error in batch.failures if reason_of(error) == _TOO_LARGE]
+    batch.failures[:] = [one for one in batch.failures if one[0] not in set(refused)]
+    return sorted(refused)
+
+
+def _send_in_halves(way: _Way, batch: Batch, some: list[int]) -> None:
+    """Send these again, in ever smaller parts, until those that are too large stand alone."""
+    half = len(some) // 2
+    for part in (some[:half], some[half:]):
+        if part and way.left():
+            _send_in_halves(way, batch, _send_again(way, batch, part))
 
 
 def _send_again_what_is_doubtful(way: _Way, batches: list[Batch]) -> None:
@@ -191,26 +212,31 @@ def _send_again_what_is_doubtful(way: _Way, batches: list[Batch]) -> None:
         for batch in doubtful:
             again = sorted(batch.doubtful)
             batch.doubtful.clear()
-            _send_again(way, batch, again)
+            _send_in_halves(way, batch, _send_again(way, batch, again))
         doubtful = [batch for batch in doubtful if batch.doubtful]
         if doubtful:
             process.sleep(min(backoff.next(), way.left()))
 
 
-def _send_again(way: _Way, batch: Batch, some: list[int]) -> None:
-    """Send some messages of a batch as one of their own, and book what comes of it in the first."""
+def _send_again(way: _Way, batch: Batch, some: list[int]) -> list[int]:
+    """Send some messages of a batch as one of their own, and book what comes of it in the first.
+
+    Returns those that were refused as too large, perhaps for their neighbours' sake.
+    """
     repeat = Batch(
         batch.partition, [batch.records[i] for i in some], [batch.places[i] for i in some]
     )
     way.deliver([repeat])
+    refused = _take_too_large(repeat)
     batch.delivered.extend([some[i] for i in repeat.delivered])
     batch.failures.extend([(some[i], error) for i, error in repeat.failures])
     batch.doubtful.extend([some[i] for i in repeat.doubtful])
+    return [some[i] for i in refused]
 
 
 def _report(records: Records, batches: list[Batch], way: _Way) -> None:
     """Return when everything was delivered; raise ProduceError otherwise."""
-    if sum(len(batch.delivered) for batch in batches) == len(records):
+    if sum(len(set(batch.delivered)) for batch in batches) == len(records):
         return
     told: dict[int, Any] = {}
     delivered: set[int] = set()
@@ -266,6 +292,8 @@ class _Tree(_Way):
 
     def partitions(self) -> int:
         topic = self.topic
+        if self.connection.shared is not None:
+            self.connection.shared.check_not_polling()
         while True:
             self._look_up()
             producing = self.connection.producing
@@ -367,43 +395,37 @@ class _Alone(_Way):
 
     def __init__(self, endpoints: str, topic: str, deadline: float) -> None:
         super().__init__(topic, deadline)
-        self.trouble = Trouble("produce", quiet=True)
-        self.driver = DriverProducer(client_config(endpoints, OURS, self.trouble))
+        self.client = ShortLived(DriverProducer, endpoints, OURS)
+        self.trouble = self.client.trouble
         self.evidence = Evidence()
 
     def partitions(self) -> int:
-        while True:
-            try:
-                with in_librdkafka():
-                    answer = self.driver.list_topics(timeout=min(max(self.left(), 0.01), 1.0))
-                break
-            except KafkaException as error:
-                if not self.left():
-                    what = f"could not ask for topic {self.topic!r}"
-                    raise error_of(error.args[0], what) from None
-        if self.topic not in answer.topics:
-            raise unknown_topic(self.topic)
-        return len(answer.topics[self.topic].partitions)
+        topics = self.client.metadata(self.deadline).topics
+        if self.topic not in topics:
+            raise unknown_topic(self.topic, topics)
+        if topics[self.topic].error is not None:
+            raise error_of(topics[self.topic].error, f"could not ask for topic {self.topic!r}")
+        return len(topics[self.topic].partitions)
 
     def deliver(self, batches: list[Batch]) -> None:
+        driver = self.client.driver
         waiting = batches
         while not all(batch.done for batch in batches):
-            waiting = [
-                batch
-                for batch in waiting
-                if not batch.hand_over(self.driver, self.topic, self.evidence)
-            ]
-            self.evidence.other_requests()
             try:
+                waiting = [b for b in waiting if not b.hand_over(driver, self.topic, self.evidence)]
+                self.evidence.other_requests()
                 with in_librdkafka():
-                    self.driver.poll(0.001 if waiting else min(self.left(), POLL_SECONDS))
+                    driver.poll(0.001 if waiting else min(self.left(), POLL_SECONDS))
             except KafkaException as error:  # It is fatal.
                 self.reason = reason_of(error.args[0])
+                return
+            except Fatal as fatal:
+                self.reason = reason_of(fatal.error)
                 return
             if not self.left():
                 return
 
     def close(self) -> None:
         with suppress(KafkaException):  # The one that it has ended of.
-            self.driver.purge()
-            self.driver.close()
+            self.client.driver.purge()
+            self.client.driver.close()

@@ -17,7 +17,13 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import ClientGone, Evidence, SharedProducer, shared_producer
+from elsa_actors.kafka.client import (
+    LOOK,
+    ClientGone,
+    Evidence,
+    SharedProducer,
+    shared_producer,
+)
 from elsa_actors.kafka.message import Record
 from elsa_actors.otp.gen_server import GenServer
 from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
@@ -44,7 +50,7 @@ class Batch:
     """
 
     __slots__ = (
-        "begun",
+        "_claims",
         "delivered",
         "doubtful",
         "failures",
@@ -63,7 +69,8 @@ class Batch:
         self.records = records
         self.places = places
         self.total = len(records)
-        self.begun = False  # whether librdkafka may have some of it
+        # Who has begun to hand it over to librdkafka. Appending is one step: the first has it.
+        self._claims: list[Any] = []
         self.next = 0  # the first that librdkafka does not have yet
         # Appending is one step, and so is asking for the length.
         self.delivered: list[int] = []
@@ -71,12 +78,28 @@ class Batch:
         self.doubtful: list[int] = []
         self.on_done: Any = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether librdkafka may have some of it."""
+        return bool(self._claims)
+
+    def begin(self, who: Any) -> bool:
+        """Begin to hand it over, or go on; False when somebody else has begun already."""
+        if not self._claims:
+            self._claims.append(who)
+        return self._claims[0] is who
+
+    def give_back(self) -> None:
+        """Whoever has begun has handed over nothing, if so: another may begin."""
+        if self.next == 0:
+            self._claims.clear()
+
     def hand_over(self, driver: DriverProducer, topic: str, evidence: Evidence | None) -> bool:
         """Give librdkafka what it does not have yet; False when its queue is full.
 
         What is told to be delivered without ``evidence`` is doubtful; without any, all is believed.
+        Raises Fatal when this librdkafka producer takes nothing any more.
         """
-        self.begun = True
         produce: Any = driver.produce
         tell, partition, begin = self.teller(evidence), self.partition, self.next
         records = self.records[begin:] if begin else self.records
@@ -97,6 +120,9 @@ class Batch:
                 self.next = place
                 return False
             except KafkaException as error:
+                if error.args[0].code() == DriverError._FATAL:
+                    self.next = place
+                    raise Fatal(error.args[0]) from None
                 tell(place, error.args[0], None)
         self.next = self.total
         return True
@@ -129,6 +155,14 @@ class Batch:
         """The places, in the caller's list, of what was not delivered as far as we know."""
         delivered = set(self.delivered)
         return [place for i, place in enumerate(self.places) if i not in delivered]
+
+
+class Fatal(Exception):
+    """librdkafka has ended this producer for good; another must take its place."""
+
+    def __init__(self, error: DriverError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +250,10 @@ class Producer(GenServer):
     def _hand_over(self) -> None:
         while self.waiting and self.shared is not None:
             batch, deadline = self.waiting[0]
-            if not batch.begun and clock.now() > deadline:
-                self.waiting.popleft()  # Whoever asked has gone, and told its caller so.
+            late = not batch.begun and clock.now() > deadline
+            if late or not batch.begin(self):
+                # Whoever asked has gone, and told its caller so; or one that died has begun it.
+                self.waiting.popleft()
                 self.under_way.discard(batch)
                 continue
             try:
@@ -225,6 +261,11 @@ class Producer(GenServer):
                     everything = batch.hand_over(driver, self.topic, self.shared.evidence)
             except ClientGone:
                 return  # Its Down is on the way.
+            except Fatal as fatal:
+                batch.give_back()
+                self.shared.fatal = fatal.error
+                process.send(self.client, LOOK)
+                return  # The next Client's producer gets the rest.
             if not everything:
                 if not self._retrying:
                     self._retrying = True

@@ -9,18 +9,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from elsa_actors.kafka import connection as connections
-from elsa_actors.kafka.client import Client, check_producer_config
+from elsa_actors.kafka.client import OURS, Client, check_producer_config
 from elsa_actors.kafka.config import (
+    HIDDEN,
     POLL_SECONDS,
     ConsumerOptions,
     check_config,
     consumer_options,
+    is_same_value,
+    is_secret,
+    names_connection,
     parse_endpoints,
     producer_config,
     producer_options,
+    value_of,
 )
 from elsa_actors.kafka.connection import Connection, registry_of, via
-from elsa_actors.kafka.consumer import SHUTDOWN_SECONDS, Consumer
+from elsa_actors.kafka.consumer import SHUTDOWN_SECONDS, Consumer, check_consumer_config
 from elsa_actors.kafka.errors import ConfigError, KafkaError, unknown_topic
 from elsa_actors.kafka.process_manager import (
     Consuming,
@@ -105,6 +110,8 @@ class ElsaSupervisor(Supervisor):
         """
         record = _record(endpoints, connection, config, producer)
         options = None if consumer is None else consumer_options(consumer)
+        if options is not None:
+            check_consumer_config(record, options)
         return super().start_link(record, options, name=name, timeout=timeout)
 
     @classmethod
@@ -140,7 +147,7 @@ class ElsaSupervisor(Supervisor):
     def start_producer(
         connection: str, *, topic: str, poll: float = POLL_SECONDS, config: Any = None
     ) -> list[Any]:
-        """Produce to one more topic; returns the refs of its producers, one a partition.
+        """Produce to one more topic; returns the refs of its producers' Wrappers, by partition.
 
         Blocks until the brokers have told how many those are. Raises AlreadyStarted when the topic
         has producers, and KafkaError for an unknown connection or topic, or when no broker answers.
@@ -149,11 +156,13 @@ class ElsaSupervisor(Supervisor):
         record = connections.find(connection)
         [options] = producer_options({"topic": topic, "poll": poll, "config": config or {}})
         for key, value in options.config.items():
-            if record.config.get(key) != value:
+            running = value_of({**OURS, **record.config}, key)
+            if not is_same_value(running, value):
+                shown = HIDDEN if is_secret(key) else repr(running)
                 raise ConfigError(
                     ("contradiction", key),
-                    f"connection {connection!r} is running with {key} ="
-                    f" {record.config.get(key)!r}; give {key} to its start_link",
+                    f"connection {connection!r} is running with {key} = {shown};"
+                    f" give {key} to its start_link",
                 )
         try:
             match call(
@@ -214,10 +223,10 @@ def _record(
     endpoints: Any, connection: Any, config: Mapping[str, Any] | None, producer: Any
 ) -> Connection:
     """The record of a connection, its options checked."""
-    if not isinstance(connection, str) or not connection or ":" in connection:
+    if not names_connection(connection):
         raise ConfigError(
             ("bad_value", "connection", connection),
-            f"expected connection to be a name without a colon, got: {connection!r}",
+            f"expected connection to be a name without colon and comma, got: {connection!r}",
         )
     producers = producer_options(producer)
     record = Connection(

@@ -26,7 +26,9 @@ from elsa_actors.runtime.waiting import check_timeout
 TIMEOUT_SECONDS = 10.0
 CONTROLLER_SECONDS = 3.0
 """So long a cluster may be without a controller: one is elected when the last one is lost."""
-_AT_ONCE_SECONDS = 1.0
+_FIRST_SECONDS = 1.0
+"""How long the first answer is waited for: it may be lost; the next ones twice as long each."""
+_MOST_SECONDS = 10.0  # A killed process shall end soon.
 _LONGEST_SECONDS = 3600.0  # librdkafka's
 LOOK_AGAIN_SECONDS = 0.05
 
@@ -222,10 +224,10 @@ class ShortLived:
         has answered until the deadline.
         """
         began = clock.now()
-        while True:
+        for seconds in patience(deadline):
             try:
                 with in_librdkafka():
-                    return self.driver.list_topics(timeout=at_once(deadline))
+                    return self.driver.list_topics(timeout=seconds)
             except KafkaException as raised:
                 error = raised.args[0]
                 self.driver.poll(0)  # Why, is told by a callback.
@@ -238,11 +240,15 @@ class ShortLived:
                     f" {self.trouble.last or error.str()}",
                 )
             process.sleep(LOOK_AGAIN_SECONDS)
+        raise AssertionError("there is always one more try")
 
 
-def at_once(deadline: float) -> float:
-    """How long librdkafka may block now: shortly, so that a killed process ends soon."""
-    return min(max(deadline - clock.now(), 0.01), _AT_ONCE_SECONDS)
+def patience(deadline: float) -> Iterator[float]:
+    """How long to wait for an answer, from try to try; without an end, the caller looks for it."""
+    seconds = _FIRST_SECONDS
+    while True:
+        yield max(min(deadline - clock.now(), seconds), 0.01)
+        seconds = min(2 * seconds, _MOST_SECONDS)
 
 
 @contextmanager

@@ -81,11 +81,11 @@ class Worker(GenServer):
                 super().handle_info(unexpected)
         return NoReply()
 
-    def _subscribe(self, offset: int | str) -> None:
+    def _subscribe(self, offset: int | str, keep: bool = False) -> None:
         self.offsets = None
         cast(
             via(self.connection.name, ("consumer", None)),
-            Subscribe(self.topic, self.partition, offset, process.current()),
+            Subscribe(self.topic, self.partition, offset, process.current(), keep),
         )
 
     def _run_handler(self, given: Deliveries) -> None:
@@ -132,8 +132,7 @@ class Worker(GenServer):
         )
         if policy == "stop":
             return Stop(("offset_out_of_range", fault.offset))
-        self.connection.positions.forget(self.topic, self.partition)
-        self._subscribe("latest" if policy == "reset_to_latest" else "earliest")
+        self._subscribe("latest" if policy == "reset_to_latest" else "earliest", keep=True)
         return NoReply()
 
     def terminate(self, reason: Any) -> None:

@@ -80,6 +80,25 @@ def test_a_worker_that_is_done_is_given_more_at_once(embedded, new_topic):
         assert time.monotonic() - start < 12.0
 
 
+@pytest.mark.parametrize(
+    "messages", [[b"x" * 400] * 20, [(b"k" * 400, None)] * 20, [(b"k" * 200, b"x" * 200)] * 20]
+)
+def test_keys_and_values_count_for_prefetch_bytes(embedded, new_topic, messages):
+    """A batch is never larger, unless one message is."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    with tree(embedded, producer={"topic": topic}) as shop:
+        shop.produce(topic, messages)
+    options = consumer(topic, seen, prefetch_bytes=1000)
+    with tree(embedded, consumer=options):
+        seen.wait_for(20)
+        assert max(seen.batches) <= 2
+    alone = Collector()
+    with tree(embedded, consumer=consumer(topic, alone, prefetch_bytes=100)):
+        alone.wait_for(20)
+        assert max(alone.batches) == 1
+
+
 def test_a_worker_never_has_more_than_prefetch_bytes_waiting(embedded, new_topic):
     """Large messages are counted by their size; one that is larger than the limit comes alone."""
     topic = new_topic(embedded)
@@ -101,6 +120,25 @@ def test_a_worker_never_has_more_than_prefetch_bytes_waiting(embedded, new_topic
         seen.wait_for(32)
         assert [len(value) for value in seen.values()] == [300] * 30 + [3000, 1]
         assert seen.offsets() == list(range(32))
+
+
+def test_a_worker_that_is_done_all_the_time_holds_up_no_other(embedded, new_topic):
+    """What is held back for it is many small steps; librdkafka is looked at in between."""
+    topic = new_topic(embedded, 2)
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        if handler.partition == 0:
+            process.sleep(0.004)
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen, prefetch_count=1)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(1500)], partition=0)
+        wait_until(lambda: feed(shop, topic)["held"] > 1000)
+        shop.produce(topic, "quick", partition=1)
+        wait_until(lambda: seen.values(1), what="the other partition's message handled")
+        assert len(seen.values(0)) < 1400
 
 
 def test_a_paused_partition_holds_up_no_other(embedded, new_topic):
@@ -275,6 +313,30 @@ def test_an_offset_that_does_not_exist_is_reset_by_the_policy(
         shop.produce(topic, "c")
         seen.wait_for(len(expected))
         assert seen.offsets() == expected
+
+
+def test_after_a_reset_a_crash_before_the_first_ack_loses_nothing(embedded, new_topic):
+    """The policy decided once where to go on; begin_offset is not asked again."""
+    topic = new_topic(embedded)
+    crashes = iter([True])
+
+    def crash_once(handler: Any, messages: Any) -> str:
+        if next(crashes, False):
+            raise ValueError("once")
+        return "ack"
+
+    seen = Collector(answer=crash_once)
+    with tree(embedded, producer={"topic": topic}) as shop:
+        shop.produce(topic, ["a", "b"])
+    options = consumer(topic, seen, begin_offset="latest")
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        positions = connections.find(shop.connection).positions
+        wait_until(lambda: positions.get(topic, 0) == 2)
+        embedded.delete_topic(topic)
+        embedded.create_topic(topic, 1)
+        # Fewer than before, so that the position is past the end.
+        shop.produce(topic, "c")
+        assert seen.wait_for(1) == [b"c"]
 
 
 def test_the_policy_stop_ends_the_worker_again_and_again(embedded, new_topic, log_events):

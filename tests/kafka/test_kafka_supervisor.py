@@ -470,6 +470,53 @@ def test_configuration_that_contradicts_itself_is_refused_in_the_caller(embedded
     assert caught.value.reason[0] == "bad_config"
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"fetch.max.bytes": 1000, "message.max.bytes": 2000},
+        {"security.protocol": "ssl", "ssl.ca.location": "/nowhere"},
+    ],
+)
+def test_consumer_configuration_that_contradicts_itself_is_refused_in_the_caller(embedded, config):
+    """The Consumer could only die, and take the whole connection along."""
+    with (
+        no_new_librdkafka_threads(),
+        pytest.raises(ConfigError, match="no consumer of this configuration") as caught,
+    ):
+        ElsaSupervisor.start_link(
+            endpoints=embedded.endpoints,
+            connection=new_name(),
+            consumer=consumer("orders", Collector(), config=config),
+        )
+    assert caught.value.reason[0] == "bad_config"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:1", " ", "", None, 7])
+def test_connection_that_produce_would_take_for_endpoints_is_refused(embedded, name):
+    """Nobody could produce by that name."""
+    with pytest.raises(ConfigError) as caught:
+        ElsaSupervisor.start_link(endpoints=embedded.endpoints, connection=name)
+    assert caught.value.reason == ("bad_value", "connection", name)
+
+
+def test_start_producer_takes_what_the_client_has_in_other_words(embedded, new_topic):
+    """librdkafka reads text and knows two names for some keys; what it has by default is known."""
+    config = {"linger.ms": 5, "sasl.password": "a secret"}
+    with tree(embedded, config=config, producer={"topic": new_topic(embedded)}) as shop:
+        for same in (
+            {"linger.ms": "5"},
+            {"queue.buffering.max.ms": 5},
+            {"enable.idempotence": True},
+        ):
+            topic = new_topic(embedded)
+            assert ElsaSupervisor.start_producer(shop.connection, topic=topic, config=same)
+        with pytest.raises(ConfigError) as caught:
+            ElsaSupervisor.start_producer(
+                shop.connection, topic="a", config={"sasl.password": "other"}
+            )
+        assert "secret" not in str(caught.value)
+
+
 def test_partition_that_is_not_there_is_told_once(embedded, new_topic, log_events):
     """Nothing is consumed, and an operator sees why."""
     topic = new_topic(embedded, 2)

@@ -224,6 +224,7 @@ def test_subclasses_are_what_they_are_made_of():
         ({"value": b"v", "headers": [(b"a", b"1")]}, "text as a header's name, got: b'a'"),
         ({"value": b"v", "headers": [("a", 1)]}, "value in header 'a' of text, bytes or None"),
         ({"value": b"v", "headers": [("\ud800", b"")]}, "can be written as UTF-8"),
+        ({"value": b"v", "headers": [("a\0b", b"")]}, "without a NUL"),
         ({"value": b"v", "timestamp": True}, "a whole number, got: True"),
         ({"value": b"v", "timestamp": 1.5}, "int(seconds * 1000)"),
         ({"value": b"v", "timestamp": "1"}, "a whole number, got: '1'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 import time
 from functools import partial
@@ -22,6 +23,7 @@ from elsa_actors.kafka import (
     Murmur2,
     ProduceError,
     Random,
+    fetch,
 )
 from elsa_actors.kafka import produce as kafka_produce
 from tests.kafka.trees import (
@@ -35,6 +37,7 @@ from tests.kafka.trees import (
     tree,
     wait_until,
 )
+from tests.servers import in_thread
 
 
 def failed(*args: Any, **options: Any) -> ProduceError:
@@ -207,8 +210,7 @@ def test_unknown_partition_fails_everything(embedded, new_topic):
         error = failed(shop.connection, topic, ["a", "b"], partition=2)
         assert error.reason == ("unknown_partition", topic, 2)
         assert (error.sent, error.failed) == (0, ["a", "b"])
-        with pytest.raises(TypeError):
-            kafka_produce(shop.connection, topic, "a", partition="0")  # type: ignore[arg-type]
+        assert failed(shop.connection, topic, "a", partition="0").reason == ("bad_partition", "0")
 
 
 def test_a_malformed_message_in_the_middle_sends_none_of_the_list(embedded, new_topic):
@@ -281,6 +283,106 @@ def test_a_batch_that_fits_message_by_message_is_delivered():
             kafka.push_errors("Produce", "MSG_SIZE_TOO_LARGE")
             shop.produce("orders", ["a", "b", "c"])
             assert seen.wait_for(3) == [b"a", b"b", b"c"]
+
+
+def test_one_that_is_too_large_costs_few_requests():
+    """The others are sent again in halves, not one by one: brokers may be far away."""
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(kafka, producer={"topic": "orders"}) as shop,
+    ):
+        shop.produce("orders", "first")
+        kafka.set_latency(None, 0.05)
+        kafka.push_errors("Produce", *["MSG_SIZE_TOO_LARGE"] * 3)
+        shop.produce("orders", [b"%d" % number for number in range(500)], timeout=10.0)
+        kafka.set_latency(None, 0.0)
+        _, messages = fetch(kafka.endpoints, "orders")
+        assert len(messages) == 501
+
+
+def test_what_is_too_large_when_it_is_sent_again_fails_alone():
+    """Doubtful messages are cut in halves as all others are."""
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(kafka, config={"linger.ms": 30}, producer={"topic": "orders"}) as shop,
+    ):
+        shop.produce("orders", "first")
+        kafka.push_errors("Produce", "DUPLICATE_SEQUENCE_NUMBER", "MSG_SIZE_TOO_LARGE")
+        shop.produce("orders", ["a", "b", "c", "d"], timeout=20.0)
+
+
+def test_a_timeout_by_endpoints_is_a_timeout():
+    """What closing the client does to what is under way is nobody's reason."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        kafka.set_leader("orders", 0, None)
+        error = failed(kafka.endpoints, "orders", "a", timeout=0.5)
+        assert (error.reason, error.sent, error.failed) == ("timeout", 0, ["a"])
+
+
+def test_after_a_fatal_error_the_next_call_waits_for_the_next_client():
+    """Only what was under way is lost with the producer that librdkafka has ended."""
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(kafka, producer={"topic": "orders"}) as shop,
+    ):
+        shop.produce("orders", "a")
+        kafka.push_errors("Produce", "OUT_OF_ORDER_SEQUENCE_NUMBER")
+        assert failed(shop.connection, "orders", "b", timeout=10.0).sent == 0
+        for value in ("c", "d", "e"):
+            shop.produce("orders", value)
+
+
+def test_ctrl_c_on_the_main_thread_ends_the_wait_and_harms_nobody_else():
+    """Python runs a signal's handler between any two steps of the main thread, those of a callback
+
+    of librdkafka's too. So it polls for no delivery: those of others would be lost with it.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with (
+            EmbeddedKafka(topics={"orders": 2}) as kafka,
+            tree(kafka, producer={"topic": "orders"}) as shop,
+        ):
+            shop.produce("orders", "first")
+            kafka.set_latency(None, 0.1)
+            for _ in range(3):
+                other, outcome = in_thread(partial(shop.produce, "orders", "theirs", partition=0))
+                with pytest.raises(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 0.05)
+                    shop.produce("orders", "ours", partition=1)
+                    process.sleep(1.0)  # It may have been quicker.
+                other.join(SOON)
+                assert outcome == [None]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_callback_of_librdkafkas_that_produces_is_refused():
+    """Deliveries are told when it has returned: it would wait for nothing, and all others too."""
+    refused: list[Any] = []
+
+    def statistics(text: str) -> None:
+        try:
+            kafka_produce(name, "orders", text, timeout=5.0)
+        except ProduceError as error:
+            refused.append(error)
+
+    name = new_name()
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(
+            kafka,
+            connection=name,
+            config={"statistics.interval.ms": 50, "stats_cb": statistics},
+            producer={"topic": "orders"},
+        ) as shop,
+    ):
+        wait_until(lambda: refused)
+        assert (refused[0].reason, refused[0].sent) == ("in_callback", 0)
+        assert "have a process do it" in str(refused[0])
+        shop.produce("orders", "a", timeout=2.0)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["tree", "endpoints"])

@@ -36,10 +36,8 @@ class Librdkafka:
 def test_a_batch_hands_over_what_there_is_room_for_and_goes_on_there():
     """Nothing is handed over twice, and nothing left out."""
     batch = Batch(3, records_of(["a", "b", "c"]), [0, 1, 2])
-    assert not batch.begun
     full = Librdkafka(2)
     assert not batch.hand_over(full, "orders", None)  # type: ignore[arg-type]
-    assert batch.begun
     full.room = 9
     assert batch.hand_over(full, "orders", None)  # type: ignore[arg-type]
     assert [(value, partition) for value, _, partition, _, _ in full.given] == [
@@ -47,6 +45,22 @@ def test_a_batch_hands_over_what_there_is_room_for_and_goes_on_there():
         (b"b", 3),
         (b"c", 3),
     ]
+
+
+def test_a_batch_is_handed_over_by_the_first_who_begins():
+    """A Producer that was killed may still be at it when the next one gets the batch."""
+    batch = Batch(0, [b"a"], [0])
+    assert not batch.begun
+    assert batch.begin("first")
+    assert batch.begun
+    assert not batch.begin("second")
+    assert batch.begin("first")
+    batch.give_back()
+    assert not batch.begun
+    assert batch.begin("second")
+    batch.next = 1
+    batch.give_back()
+    assert batch.begun
 
 
 def test_a_batch_answers_once_when_the_last_of_it_was_told():
