@@ -236,7 +236,7 @@ def _send_again(way: _Way, batch: Batch, some: list[int]) -> list[int]:
 
 def _report(records: Records, batches: list[Batch], way: _Way) -> None:
     """Return when everything was delivered; raise ProduceError otherwise."""
-    if sum(len(set(batch.delivered)) for batch in batches) == len(records):
+    if sum(len(batch.delivered) for batch in batches) == len(records):
         return
     told: dict[int, Any] = {}
     delivered: set[int] = set()

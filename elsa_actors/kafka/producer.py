@@ -138,6 +138,8 @@ class Batch:
                 failures.append((place, error))
             elif was_written is None or was_written(message.offset()):
                 delivered.append(place)
+                if len(delivered) < total and not failures and not doubtful:
+                    return  # So it is with nearly all.
             else:
                 doubtful.append(place)
             told = len(delivered) + len(failures) + len(doubtful)
