@@ -206,7 +206,12 @@ def _send_again_what_is_doubtful(way: _Way, batches: list[Batch]) -> None:
     doubtful = [batch for batch in batches if batch.doubtful]
     if doubtful:
         count = sum(len(batch.doubtful) for batch in doubtful)
-        log.warning("delivery_doubtful", topic=way.topic, messages=count)
+        log.warning(
+            "delivery_doubtful",
+            connection=way.trouble.connection,
+            topic=way.topic,
+            messages=count,
+        )
     backoff = Backoff(min=0.02, max=1.0)
     while doubtful and way.left():
         for batch in doubtful:

@@ -396,10 +396,12 @@ def test_a_delivery_without_an_offset_is_none_and_is_sent_again(log_events, alon
         with tree(kafka, producer={"topic": "orders"}, consumer=consumer("orders", seen)) as shop:
             shop.produce("orders", "first")
             kafka.push_errors("Produce", *["DUPLICATE_SEQUENCE_NUMBER"] * 2)
-            kafka_produce(kafka.endpoints if alone else shop.connection, "orders", ["a", "b"])
+            where = kafka.endpoints if alone else shop.connection
+            kafka_produce(where, "orders", ["a", "b"])
             assert sorted(seen.wait_for(3)) == [b"a", b"b", b"first"]
     [told] = [event for event in log_events if event["event"] == "delivery_doubtful"]
     assert (told["log_level"], told["topic"]) == ("warning", "orders")
+    assert told["connection"] == where
 
 
 def test_deliveries_that_stay_doubtful_have_failed_at_the_deadline(log_events):
