@@ -6,7 +6,7 @@ The original: https://hexdocs.pm/elsa/Elsa.Supervisor.html, where brod_client st
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -110,9 +110,7 @@ class SharedProducer:
     Closing waits for those who are inside: librdkafka does not bear being called while it ends.
 
     Of those who wait for a delivery one at a time polls librdkafka, and hears of everybody's: so a
-    lone message costs no switch of threads. Who leaves wakes another, to poll in its place. Never
-    the main thread: there a signal handler may raise in the middle of what a delivery causes, and
-    Ctrl-C does. A thread polls for it.
+    lone message costs no switch of threads. Who leaves wakes another, to poll in its place.
     """
 
     def __init__(self, connection: str, driver: DriverProducer, idempotent: bool = True) -> None:
@@ -126,8 +124,6 @@ class SharedProducer:
         self._polling = threading.Lock()
         self._poller = 0  # the thread that is in librdkafka's poll
         self._waiting: dict[Request, None] = {}
-        self._mains = 0  # waits of the main thread, one on top of the other
-        self._helper: Any = None  # released to have the helping thread poll
         self.fatal: DriverError | None = None
         """What ended this producer for good; another must take its place."""
 
@@ -155,9 +151,7 @@ class SharedProducer:
 
     def hear(self) -> None:
         """Hear of what was delivered so far, unless somebody else is at it."""
-        if _is_main_thread():
-            self._have_polled()
-        elif self._polling.acquire(False):
+        if self._polling.acquire(False):
             try:
                 with self as driver:
                     self._poll(driver, 0)
@@ -165,38 +159,32 @@ class SharedProducer:
                 self._polling.release()
             self._wake_one()
 
-    def wait_for(self, request: Request, deadline: float) -> None:
+    def wait_for(self, request: Request, deadline: Callable[[], float]) -> None:
         """Wait until a request is answered, or the deadline; librdkafka must be polled for that.
 
         Raises ClientGone when this producer was closed, and another may answer.
         """
         if request.slot is None:
             request.slot = new_slot()
-        on_main = _is_main_thread()
         # Among the waiting first, then the look who polls: who stops polling does it the other way
         # round, so that somebody always polls.
         self._waiting[request] = None
-        self._mains += on_main
         try:
-            while not request.answers and (left := deadline - clock.now()) > 0:
-                if on_main:
-                    self._have_polled()
+            while not request.answers and (left := deadline() - clock.now()) > 0:
+                if not self._polling.acquire(False):
                     request.wait(min(left, POLL_SECONDS))
-                elif not self._polling.acquire(False):
-                    request.wait(min(left, POLL_SECONDS))
-                else:
-                    try:
-                        self._poll_for(request, deadline)
-                    finally:
-                        self._polling.release()
+                    continue
+                try:
+                    self._poll_for(request, deadline)
+                finally:
+                    self._polling.release()
         finally:
-            self._mains -= on_main
             del self._waiting[request]
             self._wake_one()
 
-    def _poll_for(self, request: Request, deadline: float) -> None:
+    def _poll_for(self, request: Request, deadline: Callable[[], float]) -> None:
         with self as driver, in_librdkafka():
-            while not (request.answers or self._closed) and (left := deadline - clock.now()) > 0:
+            while not (request.answers or self._closed) and (left := deadline() - clock.now()) > 0:
                 self._poll(driver, min(left, POLL_SECONDS))
                 check_alive()
 
@@ -211,28 +199,6 @@ class SharedProducer:
         finally:
             self._poller = 0
 
-    def _have_polled(self) -> None:
-        """Have librdkafka polled for the main thread."""
-        if self._closed:
-            raise ClientGone(self._connection)
-        if self._helper is None:
-            self._helper = new_slot()
-            threading.Thread(target=self._help, name="elsa-kafka-poll", daemon=True).start()
-        wake(self._helper)
-
-    def _help(self) -> None:
-        while True:
-            self._helper.acquire()
-            try:
-                while True:
-                    with self._polling, self as driver:
-                        self._poll(driver, POLL_SECONDS if self._mains else 0)
-                    if not self._mains:
-                        break
-            except ClientGone:
-                return
-            self._wake_one()
-
     def _wake_one(self) -> None:
         if self._waiting and not self._polling.locked():
             for request in tuple(self._waiting)[:1]:
@@ -245,18 +211,14 @@ class SharedProducer:
                 return
             self._closed = True
             used = self._users > 0
-        if self._helper is not None:
-            wake(self._helper)  # It ends.
         if used and not self._unused.acquire(True, CLOSE_SECONDS):
             log.error("kafka_client_not_closed", connection=self._connection, users=self._users)
             return
+        self._poller = threading.get_ident()
         with suppress(KafkaException):  # One that it has ended of; nobody polls any more.
             self._driver.purge()
             self._driver.close()
-
-
-def _is_main_thread() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
+        self._poller = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,7 @@ HELD_MOST = 2 * READ_AT_ONCE
 STALL_SECONDS = 5.0
 """How often a partition is looked at from which nothing comes."""
 RESOLVE_SECONDS = 1.0
-RESOLVE_MOST_SECONDS = 5.0
-"""Nothing is read while an offset is asked for; brokers that are slow are waited for longer."""
+"""How long a broker may take to tell an offset: nothing is read meanwhile."""
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
 RESOLVE_AGAIN_SECONDS = 0.5
 
@@ -175,7 +174,6 @@ class Consumer(GenServer):
         self.driver: Any = None
         self._next_look = 0.0
         self._reading: Timer | None = None
-        self._patience = RESOLVE_SECONDS
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
@@ -243,13 +241,11 @@ class Consumer(GenServer):
             return OFFSET_BEGINNING
         # Once: whatever is written from now on is read, whoever dies before it is.
         try:
-            ends = self.driver.get_watermark_offsets(TopicPartition(*key), self._patience)
+            ends = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
         except KafkaException as error:
             self._tell(key, error.args[0])
-            self._patience = min(2 * self._patience, RESOLVE_MOST_SECONDS)  # It may be slow.
             self._learn(key[0])  # It may not know the partition yet.
             return None
-        self._patience = RESOLVE_SECONDS
         offset = int(ends[0] if request.offset == "earliest" else ends[1])
         self.connection.positions.put(*key, offset)
         return offset

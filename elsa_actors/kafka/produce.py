@@ -5,9 +5,11 @@ The original: https://hexdocs.pm/elsa/Elsa.html#produce/4
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -38,7 +40,8 @@ from elsa_actors.otp.gen_server import Request, send_request
 from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import CallExit, CallTimeout
-from elsa_actors.runtime.waiting import check_timeout
+from elsa_actors.runtime.scheduler import wake
+from elsa_actors.runtime.waiting import check_timeout, new_slot, wait
 
 log = structlog.get_logger("elsa_actors")
 
@@ -90,7 +93,7 @@ def produce(
             batches = _split(records, way.partitions(), topic, partition, partitioner)
         except KafkaError as error:
             raise _all_failed(error, records) from None
-        _deliver(way, batches)
+        way.carry_out(partial(_deliver, way, batches))
         _report(records, batches, way)
 
 
@@ -278,6 +281,10 @@ class _Way(ABC):
     def deliver(self, batches: list[Batch]) -> None:
         """Send all batches at once; returns when each message was delivered, refused, or late."""
 
+    def carry_out(self, delivering: Callable[[], None]) -> None:
+        """Have everything delivered."""
+        delivering()
+
     def close(self) -> None:
         """End what was begun for this call alone."""
         return
@@ -330,6 +337,34 @@ class _Tree(_Way):
             if clock.now() - self._seen > _GONE_SECONDS:
                 raise
 
+    def carry_out(self, delivering: Callable[[], None]) -> None:
+        """Have everything delivered; for the main thread another thread does it.
+
+        Python runs signal handlers on the main thread, between any two steps: a Ctrl-C there would
+        strike in the middle of a Producer's work, or of what librdkafka tells of others' messages.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            delivering()
+            return
+        done, raised = new_slot(), list[BaseException]()
+
+        def run() -> None:
+            try:
+                delivering()
+            except BaseException as error:  # noqa: BLE001  (it is raised where it belongs)
+                raised.append(error)
+            finally:
+                wake(done)
+
+        try:
+            threading.Thread(target=run, name="elsa-produce", daemon=True).start()
+            wait(done)
+        except BaseException:
+            self.deadline = 0.0  # Nobody waits for it any more.
+            raise
+        for error in raised:
+            raise error
+
     def deliver(self, batches: list[Batch]) -> None:
         requests = []
         for batch in batches:
@@ -350,7 +385,7 @@ class _Tree(_Way):
                     if shared is None:
                         request.wait(min(self.left(), _LOOK_AGAIN))
                     else:
-                        shared.wait_for(request, self.deadline)
+                        shared.wait_for(request, lambda: self.deadline)
                 except ClientGone:
                     request.wait(min(self.left(), _LOOK_AGAIN))  # The Producers find the next one.
             request.receive(0.0)

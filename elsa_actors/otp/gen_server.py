@@ -898,8 +898,8 @@ def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
                 request=repr(asked.message),
             )
         )
-    if asked.answers and not asked.answers[0][0]:
-        _pass_on_ctrl_c(asked.answers[0][1])
+    if inbox.reason is not ALIVE:
+        _pass_on_ctrl_c(inbox.reason)  # Not from the answer: one may have gone out before.
     if me is not None:
         me.check_alive()
 

@@ -63,8 +63,8 @@ def _private_names(cls: type) -> frozenset[str]:
     for base in cls.__mro__[1:]:
         if base.__module__.startswith(_OURS):
             names.update(base.__dict__)
-    # These two are attributes of every process.
-    names -= {"_inbox", "_last_message"}
+    # Attributes of every process, and what Python and we write into every class.
+    names -= {"_inbox", "_last_message", "_abc_impl", "_private", "_quick_init"}
     return frozenset(n for n in names if n.startswith("_") and not n.startswith("__"))
 
 
@@ -212,6 +212,7 @@ class ProcessRef(pykka.ActorRef[Any]):
         check_fork()
         inbox, me = self._inbox, here.inbox
         if block and inbox is me:
+            fence()
             raise CallingSelf(self, message)
         asked = Asked(message, me, inbox)
         if me is None:
@@ -230,12 +231,14 @@ class ProcessRef(pykka.ActorRef[Any]):
 
         With ``block=False`` a future of that. Raises CallingSelf when a process waits for itself.
         """
+        fence()
         if block and self._inbox is here.inbox:
             raise CallingSelf(self, "stop")
         return super().stop(block=block, timeout=timeout)
 
     def proxy(self) -> Any:
         """A Pykka proxy: attributes and methods of the process, from outside."""
+        fence()
         if not self.is_alive():
             raise ActorDead(self, None, f"{self} not found")
         return super().proxy()
@@ -605,7 +608,7 @@ class Process(pykka.Actor):
             # A message that cannot be looked at, say. The crash is told all the same.
             shown = {"reason": reason, "state": f"not to be shown: {type(error).__name__}"}
         # Who hides the reason does not want it in a traceback either.
-        traced = isinstance(reason, BaseException) and shown.get("reason") is reason
+        traced = isinstance(reason, BaseException) and not _is_other(shown, reason)
         return lambda: log.error(
             "process_crashed",
             process=title,
@@ -656,6 +659,14 @@ class Process(pykka.Actor):
         """What an `ask` raises when its process died before it answered."""
         ref = asked.target.ref
         return ActorDead(ref, asked.message, f"{ref} stopped before handling the message")
+
+
+def _is_other(shown: dict[str, Any], reason: Any) -> bool:
+    """Whether users' code shows something else in the place of a reason; a copy is the same."""
+    try:
+        return "reason" in shown and repr(shown["reason"]) != repr(reason)
+    except Exception:
+        return True
 
 
 def _class_attribute(cls: Any, name: str) -> Any:

@@ -18,13 +18,16 @@ class ElsaError(Exception):
 
     def __reduce__(self) -> Any:
         # As it is, whatever a subclass's __init__ asks for: to another program, and for copies.
-        return _made_again, (type(self), self.args, self.__dict__.copy())
+        return _made_again, (type(self), self.args, self.__cause__), self.__dict__.copy()
 
 
-def _made_again(kind: type[ElsaError], args: tuple[Any, ...], state: dict[str, Any]) -> ElsaError:
+def _made_again(
+    kind: type[ElsaError], args: tuple[Any, ...], cause: BaseException | None
+) -> ElsaError:
     error = kind.__new__(kind)
     error.args = args
-    error.__dict__.update(state)
+    if cause is not None:
+        error.__cause__ = cause
     return error
 
 

@@ -26,6 +26,7 @@ from elsa_actors.kafka import (
     fetch,
 )
 from elsa_actors.kafka import produce as kafka_produce
+from elsa_actors.kafka.producer import Batch
 from tests.kafka.trees import (
     SOON,
     Collector,
@@ -356,6 +357,32 @@ def test_ctrl_c_on_the_main_thread_ends_the_wait_and_harms_nobody_else():
                 assert outcome == [None]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_while_the_main_thread_hands_over_writes_nothing_twice(monkeypatch):
+    """The Producer's work is done on another thread, whatever strikes here."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    hand_over = Batch.hand_over
+
+    def interrupted(batch: Batch, driver: Any, *args: Any) -> bool:
+        signal.raise_signal(signal.SIGALRM)
+        return hand_over(batch, driver, *args)
+
+    try:
+        with (
+            EmbeddedKafka(topics={"orders": 1}) as kafka,
+            tree(kafka, producer={"topic": "orders"}) as shop,
+        ):
+            shop.produce("orders", "first")
+            monkeypatch.setattr(Batch, "hand_over", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                shop.produce("orders", ["a", "b", "c"])
+            monkeypatch.undo()
+            shop.produce("orders", "last")
+            _, messages = fetch(kafka.endpoints, "orders")
+            assert sorted(m.value for m in messages) == [b"a", b"b", b"c", b"first", b"last"]
+    finally:
         signal.signal(signal.SIGALRM, before)
 
 

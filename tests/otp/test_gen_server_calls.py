@@ -1712,6 +1712,24 @@ def test_ctrl_c_in_an_inline_handler_on_the_main_thread(attached):
     assert call(bystander, lambda server: Reply("alive")) == "alive"
 
 
+def test_ctrl_c_in_an_inline_handler_that_answers_all_the_same_is_no_answer():
+    """`terminate` may answer what the server owes; the user still wants the program to stop."""
+
+    class Owing(GenServer):
+        inline = True
+
+        def handle_call(self, request, sender):
+            self.sender = sender
+            signal.raise_signal(signal.SIGINT)
+            return NoReply()
+
+        def terminate(self, reason):
+            reply(self.sender, "done")
+
+    with pytest.raises(KeyboardInterrupt):
+        call(Owing.start(), "any")
+
+
 def test_interrupt_raised_in_an_inline_handler_on_a_worker():
     """There it is nobody's Ctrl-C: it ends its own process, and the caller gets an error."""
     ref, caller = inline_server(), Doer.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -645,6 +646,27 @@ def test_a_reason_that_is_hidden_is_in_no_traceback(log_events: Any) -> None:
     event = the(log_events, "process_crashed")
     assert event["reason"] == "hidden"
     assert "password" not in repr(event)
+
+
+@pytest.mark.parametrize(
+    "format_status",
+    [copy.deepcopy, lambda status: {"state": "hidden"}],
+    ids=["copies", "leaves out"],
+)
+def test_a_reason_that_is_not_hidden_has_its_traceback(log_events: Any, format_status: Any) -> None:
+    """Who copies everything, or speaks of the state alone, hides no reason."""
+
+    class Copying(Doer):
+        def format_status(self, status: dict[str, Any]) -> Any:
+            return format_status(status)
+
+    def crash(_: Any) -> Any:
+        raise Oops("boom")
+
+    ref = Copying.start(lambda server: Ok("state"))
+    cast(ref, crash)
+    exit_of(ref)
+    assert isinstance(the(log_events, "process_crashed")["exc_info"], Oops)
 
 
 def test_format_status_gets_copies(log_events: Any) -> None:

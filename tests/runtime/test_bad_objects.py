@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import weakref
 
@@ -187,6 +188,29 @@ def test_plain_process_is_refused_the_same_names():
     assert process.list() == []
 
 
+def test_class_that_a_decorator_makes_anew_is_no_other():
+    """What Python and the library write into every class is nobody's choice."""
+
+    @dataclasses.dataclass(slots=True)
+    class Record(Process):
+        number: int = 0
+
+        def __post_init__(self):
+            Process.__init__(self)
+
+        def on_receive(self, message):
+            return self.number
+
+    assert Record.start(5).ask("number") == 5
+
+    @dataclasses.dataclass(slots=True, init=False)
+    class Server(GenServer):
+        def handle_call(self, request, sender):
+            return Reply(request)
+
+    assert call(Server.start(), "x") == "x"
+
+
 def test_names_of_ones_own_are_free():
     """An underscore alone is nobody's."""
 
@@ -274,7 +298,44 @@ def test_errors_can_be_copied_and_sent_to_other_programs(error, again):
     assert (str(other), other.args, vars(other)) == (str(error), error.args, vars(error))
 
 
+def test_copies_keep_the_cause_and_what_a_subclass_restores():
+    """A copy says as much as the error itself."""
+    error = copy.copy(StartError(FileNotFoundError("shop.db")))
+    assert isinstance(error.__cause__, FileNotFoundError)
+
+    class Restored(StartError):
+        def __setstate__(self, state):
+            super().__setstate__(state)
+            self.restored = True
+
+    assert copy.copy(Restored("x")).restored
+
+
 # ---- leftovers and looking in
+
+
+def test_leftover_that_asks_itself_is_told_that_it_is_dead():
+    """Not that it calls itself: that is an Exception, which it might live on with."""
+    gate, got = Gate(), Journal()
+
+    def ask(server):
+        me = process.current()
+        gate()
+        for wait in (me.ask, lambda _: me.stop(), lambda _: me.proxy()):
+            try:
+                wait("x")
+            except BaseException as error:
+                got(type(error))
+
+    server = Doer.start()
+    cast(server, ask)
+    gate.reached()
+    process.exit(server, "kill")
+    gate.open()
+    got.wait_for(ProcessExit)
+    while len(got.events) < 3:
+        process.sleep(0.01)
+    assert got.take() == [ProcessExit] * 3
 
 
 def test_leftover_takes_no_message_of_others_back():
