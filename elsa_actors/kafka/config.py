@@ -419,7 +419,7 @@ def take_own(options: Mapping[str, Any], config: dict[str, Any], where: str) -> 
         elif name in options:
             own[name] = options[name]
     begin = own["begin_offset"]
-    if not (_one_of(begin, ("earliest", "latest")) or _whole(begin, 0)):
+    if not (_one_of(begin, ("earliest", "latest")) or (_whole(begin, 0) and begin < 2**63)):
         _bad_value(where, "begin_offset", begin, "'earliest', 'latest' or an offset from 0 on")
     policies = ("reset_to_earliest", "reset_to_latest", "stop")
     if not _one_of(own["offset_reset_policy"], policies):

@@ -21,7 +21,8 @@ from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.config import ConsumerOptions
 from elsa_actors.kafka.connection import Connection, take_key, via
 from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config
-from elsa_actors.kafka.errors import ConfigError, described
+from elsa_actors.kafka.errors import ConfigError, KafkaError, described
+from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import GenServer, cast
 from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Stop, Timeout
 from elsa_actors.runtime import process
@@ -39,6 +40,8 @@ HELD_MOST = 2 * READ_AT_ONCE
 """So many messages are held back for a worker that has had its fill; then comes a pause."""
 STALL_SECONDS = 5.0
 """How often a partition is looked at from which nothing comes."""
+SILENT_MOST = 2
+"""So many partitions without an answer end a look: each takes a second."""
 RESOLVE_SECONDS = 1.0
 """How long a broker may take to tell an offset: nothing is read meanwhile."""
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
@@ -86,13 +89,15 @@ def check_consumer_config(connection: Connection, options: ConsumerOptions) -> N
 class Subscribe:
     """Read a partition from this offset on, "earliest" or "latest", for this worker.
 
-    With ``keep`` that becomes the position: a worker that dies before its first ack begins there.
+    ``number`` is the worker's own for this request. With ``keep`` the offset becomes the position:
+    a worker that dies before its first ack begins there.
     """
 
     topic: str
     partition: int
     offset: int | str
     worker: Any
+    number: int
     keep: bool = False
 
 
@@ -103,6 +108,7 @@ class Handled:
     topic: str
     partition: int
     worker: Any
+    number: int
     count: int
     size: int
 
@@ -113,6 +119,7 @@ class Deliveries:
 
     raw: list[DriverMessage]
     size: int
+    number: int
 
     def __repr__(self) -> str:
         return f"<Deliveries {len(self.raw)} messages from offset {self.raw[0].offset()}>"
@@ -124,6 +131,7 @@ class OutOfRange:
 
     offset: int
     text: str
+    number: int
 
 
 @dataclass
@@ -132,10 +140,13 @@ class Feed:
 
     worker: Any
     watch: Any
+    number: int
+    start: int  # where it began; negative: at the beginning
     count: int = 0  # given to the worker, not handled yet
     size: int = 0
     held: deque[DriverMessage] = field(default_factory=deque)  # read, not given yet
     held_size: int = 0
+    fault: OutOfRange | None = None  # comes after what is held
     end: int = 0  # librdkafka has told that it came to the end of the partition, here
     behind_at: int | None = None  # where it stood when there was more and nothing came
     reassigned: bool = False
@@ -161,10 +172,12 @@ class Consumer(GenServer):
         """Acknowledge one message, for a handler that answered "no_ack".
 
         Never blocks. ``generation_id`` is the message's; ``group`` None means the simple consumer.
-        Raises KafkaError when the connection is unknown. An ack for a partition that has no worker
-        now, or of an old generation, is dropped: its message is delivered again.
+        Raises KafkaError when the connection is unknown, and for what is no offset. An ack for a
+        partition that has no worker now, or of an old generation, is dropped: its message is
+        delivered again.
         """
         connections.find(connection)
+        _check_offset(offset)
         cast(via(connection, ("worker", group, topic, partition)), Acked(generation_id, offset))
 
     def init(self, connection: str, options: ConsumerOptions) -> Ok:
@@ -174,6 +187,7 @@ class Consumer(GenServer):
         self.driver: Any = None
         self._next_look = 0.0
         self._reading: Timer | None = None
+        self._resolving: dict[Key, Backoff] = {}
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
@@ -228,9 +242,14 @@ class Consumer(GenServer):
             self._drop(key)
         offset = self._resolve(key, request)
         if offset is None:
-            process.send_after(process.current(), request, RESOLVE_AGAIN_SECONDS)
+            # Ever rarer: nothing is read while a silent broker is asked.
+            pause = self._resolving.setdefault(key, Backoff(RESOLVE_AGAIN_SECONDS, 5.0))
+            process.send_after(process.current(), request, pause.next())
+            self._read()  # Others who wait for an offset may be next.
             return
-        self.feeds[key] = Feed(request.worker, process.monitor(request.worker))
+        self._resolving.pop(key, None)
+        watch = process.monitor(request.worker)
+        self.feeds[key] = Feed(request.worker, watch, request.number, offset)
         self.driver.incremental_assign([TopicPartition(*key, offset)])
 
     def _resolve(self, key: Key, request: Subscribe) -> int | None:
@@ -244,7 +263,8 @@ class Consumer(GenServer):
             ends = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
         except KafkaException as error:
             self._tell(key, error.args[0])
-            self._learn(key[0])  # It may not know the partition yet.
+            if error.args[0].code() != DriverError._TIMED_OUT:
+                self._learn(key[0])  # It may not know the partition yet.
             return None
         offset = int(ends[0] if request.offset == "earliest" else ends[1])
         self.connection.positions.put(*key, offset)
@@ -281,14 +301,18 @@ class Consumer(GenServer):
         raw = [first, *self.driver.consume(READ_AT_ONCE - 1, 0)]
         self.connection.trouble.over()
         # What is asked of every message is asked by C functions: half a million a second pass.
+        faults: list[DriverMessage] = []
         if any(map(DriverMessage.error, raw)):
-            raw = self._sort_out_errors(raw)
+            faults = [message for message in raw if message.error() is not None]
+            raw = [message for message in raw if message.error() is None]
         for partition, messages in _by_partition(raw):
             key = (self.options.topic, partition)
             feed = self.feeds.get(key)
             if feed is not None:
                 feed.behind_at = None
                 self._give(key, feed, messages)
+        for fault in faults:  # Of a partition whose messages came before.
+            self._failed(_key_of(fault), fault)
         return True
 
     # ---- partitions that stand still
@@ -301,6 +325,7 @@ class Consumer(GenServer):
         """
         if self.connection.trouble.down:
             return None
+        silent = 0
         for key, feed in tuple(self.feeds.items()):
             if feed.paused or feed.held:
                 continue
@@ -308,7 +333,10 @@ class Consumer(GenServer):
                 position = self._position(key, feed)
                 low, high = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
             except KafkaException:
-                return None  # No broker answers; that is told elsewhere.
+                silent += 1  # Its broker does not answer; that is told elsewhere.
+                if silent == SILENT_MOST:
+                    break
+                continue
             position = max(position, low)
             if high <= position:
                 feed.behind_at, feed.reassigned = None, False
@@ -323,7 +351,7 @@ class Consumer(GenServer):
     def _position(self, key: Key, feed: Feed) -> int:
         """Up to where librdkafka has read, marks of transactions and the like included."""
         [there] = self.driver.position([TopicPartition(*key)])
-        return max(int(there.offset), feed.end)  # Negative: it has read nothing yet.
+        return max(int(there.offset), feed.end, feed.start)  # Negative: it has read nothing yet.
 
     def _begin_anew(self, key: Key, feed: Feed, position: int, end: int) -> None:
         log.warning(
@@ -368,6 +396,7 @@ class Consumer(GenServer):
         if given:
             feed.held_size -= size
             self._send(feed, given, size)
+        self._tell_fault(feed)
 
     def _holds(self, feed: Feed, part: int) -> bool:
         """Whether more is held back than this part of what may be."""
@@ -379,12 +408,12 @@ class Consumer(GenServer):
     def _send(self, feed: Feed, messages: list[DriverMessage], size: int) -> None:
         feed.count += len(messages)
         feed.size += size
-        process.send(feed.worker, Deliveries(messages, size))
+        process.send(feed.worker, Deliveries(messages, size, feed.number))
 
     def _handled(self, done: Handled) -> None:
         key = (done.topic, done.partition)
         feed = self.feeds.get(key)
-        if feed is None or feed.worker is not done.worker:
+        if feed is None or feed.worker is not done.worker or feed.number != done.number:
             return
         feed.count -= done.count
         feed.size -= done.size
@@ -394,25 +423,22 @@ class Consumer(GenServer):
             feed.paused = False
             self.driver.resume([TopicPartition(*key)])
 
-    def _sort_out_errors(self, raw: list[DriverMessage]) -> list[DriverMessage]:
-        good = []
-        for message in raw:
-            error = message.error()
-            if error is None:
-                good.append(message)
-            else:
-                self._failed(_key_of(message), message, error)
-        return good
-
-    def _failed(self, key: Key, message: DriverMessage, error: DriverError) -> None:
-        feed = self.feeds.get(key)
+    def _failed(self, key: Key, message: DriverMessage) -> None:
+        feed, error = self.feeds.get(key), message.error()
+        assert error is not None
         if error.code() == DriverError._PARTITION_EOF:
             if feed is not None:
                 feed.end, feed.reassigned = message.offset() or 0, False
         elif feed is not None and error.code() in _OUT_OF_RANGE:
-            process.send(feed.worker, OutOfRange(message.offset() or 0, error.str()))
+            feed.fault = OutOfRange(message.offset() or 0, error.str(), feed.number)
+            self._tell_fault(feed)
         else:
             self._tell(key, error)
+
+    def _tell_fault(self, feed: Feed) -> None:
+        if feed.fault is not None and not feed.held:
+            process.send(feed.worker, feed.fault)
+            feed.fault = None
 
     def _tell(self, key: Key, error: DriverError) -> None:
         if self.connection.trouble.is_news(f"{error.name()} {key}"):
@@ -460,6 +486,14 @@ def _size_of(messages: list[DriverMessage]) -> int:
     """The bytes of keys and values; headers are not counted."""
     keys = filter(None, map(DriverMessage.key, messages))
     return sum(map(len, messages)) + sum(map(len, keys))
+
+
+def _check_offset(offset: Any) -> None:
+    if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+        raise KafkaError(
+            ("bad_offset", offset),
+            f"expected the offset of a message, a whole number from 0 on, got: {offset!r}",
+        )
 
 
 def _by_partition(raw: list[DriverMessage]) -> Iterator[tuple[int, list[DriverMessage]]]:

@@ -92,14 +92,23 @@ def check_handler(handler: Any, where: str) -> type[MessageHandler]:
         problem = (
             f"{expected} with a handle_messages(self, messages), {handler.__qualname__} has none"
         )
-    elif inspect.iscoroutinefunction(handler.handle_messages):
+    elif any(_is_async(handler, name) for name in _CALLBACKS):
+        [name, *_] = [name for name in _CALLBACKS if _is_async(handler, name)]
         problem = (
-            f"{expected} whose handle_messages is a plain function, that of {handler.__qualname__}"
+            f"{expected} whose {name} is a plain function, that of {handler.__qualname__}"
             " is async; call asyncio.run(...) in it"
         )
     else:
         return handler
     raise ConfigError(("bad_value", "handler", handler), problem)
+
+
+_CALLBACKS = ("init", "handle_messages", "terminate")
+
+
+def _is_async(handler: type[MessageHandler], name: str) -> bool:
+    function = getattr(handler, name)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def ack_of(answer: Any, messages: list[Message]) -> int | None:

@@ -34,6 +34,8 @@ log = structlog.get_logger("elsa_actors")
 MISSED_LOOKS = 3
 """A topic that was there counts as deleted when it is missing so often in a row."""
 LOOK_AGAIN_SECONDS = 1.0
+LEAVING_SECONDS = 12.0
+"""How long a process whose partition is gone may take to end: its shutdown time and a bit."""
 
 Key = tuple[str, int]
 
@@ -77,6 +79,10 @@ class Plan(ABC):
 
     def deleted(self, key: Key) -> None:
         """A partition is no more."""
+        return
+
+    def gone(self, topic: str, count: int = 0) -> None:
+        """A topic has no more than so many partitions; none: it is deleted."""
         return
 
 
@@ -150,6 +156,12 @@ class Consuming(Plan):
     def deleted(self, key: Key) -> None:
         self.connection.positions.forget(*key)
 
+    def gone(self, topic: str, count: int = 0) -> None:
+        # All that is known of it: a ProcessManager before this one may have known more partitions.
+        for key in self.connection.positions.all():
+            if key[0] == topic and key[1] >= count:
+                self.connection.positions.forget(*key)
+
 
 @dataclass
 class Post:
@@ -166,6 +178,13 @@ class Again:
     """Time to start a partition's process again."""
 
     key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """This process was told to end, and has had its time."""
+
+    ref: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +246,9 @@ class ProcessManager(GenServer):
                 self._tell_if_ready()
             case Down(ref=ref):
                 self._ended(ref)
+            case Overdue(ref):
+                if ref in self.leaving:
+                    process.exit(ref, "kill")
             case Again():
                 pass
             case unexpected:
@@ -269,6 +291,7 @@ class ProcessManager(GenServer):
                 self.posts[topic, partition] = Post(backoff=self.plan.backoff())
                 self._start((topic, partition))
         self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
+        self.plan.gone(topic, count)
         return True
 
     def _missing(self, topic: str) -> bool:
@@ -281,6 +304,8 @@ class ProcessManager(GenServer):
         self.counts.pop(topic, None)
         self.plan.counted(topic, 0)
         self._remove([key for key in self.posts if key[0] == topic])
+        if missed >= MISSED_LOOKS:
+            self.plan.gone(topic)
         return False
 
     def _remove(self, keys: list[Key]) -> None:
@@ -294,6 +319,7 @@ class ProcessManager(GenServer):
                 process.exit(ref, "shutdown")
             if post.ref is not None:
                 self.leaving[post.ref] = key
+                process.send_after(process.current(), Overdue(post.ref), LEAVING_SECONDS)
             self.plan.deleted(key)
 
     # ---- processes
@@ -301,7 +327,7 @@ class ProcessManager(GenServer):
     def _start(self, key: Key) -> None:
         post = self.posts[key]
         if key in self.leaving.values():
-            self._try_again(key)
+            self._try_again(key, LOOK_AGAIN_SECONDS)
             return
         ref = connections.holder(self.name, self.plan.registered(key))
         if ref is None:
@@ -309,8 +335,11 @@ class ProcessManager(GenServer):
                 ref = DynamicSupervisor.start_child(
                     via(self.name, self.plan.supervisor), self.plan.spec(key)
                 )
-            except (StartError, CallExit):
-                self._try_again(key)  # It was logged by who knows more.
+            except StartError:
+                self._try_again(key, post.backoff.next())  # It was logged by who knows more.
+                return
+            except CallExit:
+                self._try_again(key, LOOK_AGAIN_SECONDS)  # The supervisor is away; nobody crashed.
                 return
         post.ref = ref
         post.since = clock.now()
@@ -324,12 +353,11 @@ class ProcessManager(GenServer):
             if post.ref is ref:
                 post.ref = None
                 post.backoff.lived(clock.now() - post.since)
-                self._try_again(key)
+                self._try_again(key, post.backoff.next())
                 return
 
-    def _try_again(self, key: Key) -> None:
-        post = self.posts[key]
-        post.timer = process.send_after(process.current(), Again(key), post.backoff.next())
+    def _try_again(self, key: Key, seconds: float) -> None:
+        self.posts[key].timer = process.send_after(process.current(), Again(key), seconds)
 
     # ---- producers
 

@@ -25,9 +25,15 @@ from elsa_actors.kafka.offsets import Offsets, offsets_of
 from elsa_actors.otp.gen_server import GenServer, cast
 from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
 from elsa_actors.runtime import process
-from elsa_actors.runtime.exits import Exit
+from elsa_actors.runtime.errors import ReceiveTimeout
+from elsa_actors.runtime.exits import Down, Exit, is_word
 
 log = structlog.get_logger("elsa_actors")
+
+
+GO_ON = "go on"
+AGAIN_SECONDS = 0.1
+"""How soon a Consumer is looked for again that is being restarted."""
 
 
 class Worker(GenServer):
@@ -44,6 +50,8 @@ class Worker(GenServer):
         self.partition = partition
         self.handler: MessageHandler | None = None
         self.offsets: Offsets | None = None  # made of the first messages, which say where we are
+        self.number = 0  # of the last subscription: what comes of another is out of date
+        self._consumer: Any = None  # the monitor of the Consumer that was asked
         take_key(connection, ("worker", None, topic, partition), self.shutdown)
         return Ok(then=Continue("start"))
 
@@ -57,8 +65,7 @@ class Worker(GenServer):
             return Stop(("bad_return_value", answer))
         handler.state = answer.state
         self.handler = handler
-        position = self.connection.positions.get(self.topic, self.partition)
-        self._subscribe(self.options.begin_offset if position is None else position)
+        self._go_on()
         return NoReply()
 
     def handle_cast(self, request: Any) -> Any:
@@ -71,22 +78,50 @@ class Worker(GenServer):
 
     def handle_info(self, message: Any) -> Any:
         match message:
-            case Deliveries():
+            case Deliveries() if message.number == self.number:
+                # What is queued is not worked off first by one that is to end.
+                if (end := self._end_in_mail()) is not None:
+                    return Stop(end.reason)
                 self._run_handler(message)
-            case OutOfRange():
+            case OutOfRange() if message.number == self.number:
                 return self._out_of_range(message)
+            case Deliveries() | OutOfRange():
+                pass  # Of a Consumer that is dead, or of before a reset.
+            case Down(monitor) if monitor is self._consumer:
+                self._go_on()
+            case "go on":
+                self._go_on()
             case Exit(reason=reason):
-                return Stop(reason)
+                # Of a helper that the handler has linked, say; its normal end harms nobody.
+                return NoReply() if is_word(reason, "normal") else Stop(reason)
             case unexpected:
                 super().handle_info(unexpected)
         return NoReply()
 
+    def _end_in_mail(self) -> Exit | None:
+        try:
+            end: Exit = process.receive(_ends, 0)
+        except ReceiveTimeout:
+            return None
+        return end
+
+    def _go_on(self) -> None:
+        """Have the partition read from where the handlers are."""
+        position = self.connection.positions.get(self.topic, self.partition)
+        self._subscribe(self.options.begin_offset if position is None else position)
+
     def _subscribe(self, offset: int | str, keep: bool = False) -> None:
         self.offsets = None
-        cast(
-            via(self.connection.name, ("consumer", None)),
-            Subscribe(self.topic, self.partition, offset, process.current(), keep),
-        )
+        self.number += 1
+        me = process.current()
+        consumer = connections.holder(self.connection.name, ("consumer", None))
+        if consumer is None:
+            process.send_after(me, GO_ON, AGAIN_SECONDS)
+            return
+        if self._consumer is not None:
+            process.demonitor(self._consumer, flush=True)
+        self._consumer = process.monitor(consumer)
+        cast(consumer, Subscribe(self.topic, self.partition, offset, me, self.number, keep))
 
     def _run_handler(self, given: Deliveries) -> None:
         messages = messages_of(given.raw, None)
@@ -94,12 +129,20 @@ class Worker(GenServer):
             self.offsets = Offsets(messages[0].offset)
         self.offsets.delivered(offsets_of(messages))
         assert self.handler is not None
-        done = ack_of(self.handler.handle_messages(messages), messages)
+        # A list of its own: it may empty it, or sort it.
+        done = ack_of(self.handler.handle_messages(messages.copy()), messages)
         if done is not None and self.offsets.ack_to(done):
             self._keep_position()
         cast(
             via(self.connection.name, ("consumer", None)),
-            Handled(self.topic, self.partition, process.current(), len(messages), given.size),
+            Handled(
+                self.topic,
+                self.partition,
+                process.current(),
+                given.number,
+                len(messages),
+                given.size,
+            ),
         )
 
     def _acked(self, generation_id: int | None, offset: int) -> None:
@@ -121,15 +164,17 @@ class Worker(GenServer):
 
     def _out_of_range(self, fault: OutOfRange) -> Any:
         policy = self.options.offset_reset_policy
-        log.warning(
-            "offset_reset",
-            connection=self.connection.name,
-            topic=self.topic,
-            partition=self.partition,
-            offset=fault.offset,
-            policy=policy,
-            error=fault.text,
-        )
+        # A broker that says so again and again is no storm of events.
+        if self.connection.trouble.is_news(f"offset_reset {self.topic} {self.partition}"):
+            log.warning(
+                "offset_reset",
+                connection=self.connection.name,
+                topic=self.topic,
+                partition=self.partition,
+                offset=fault.offset,
+                policy=policy,
+                error=fault.text,
+            )
         if policy == "stop":
             return Stop(("offset_out_of_range", fault.offset))
         self._subscribe("latest" if policy == "reset_to_latest" else "earliest", keep=True)
@@ -147,3 +192,7 @@ class Worker(GenServer):
             "position": None if offsets is None else offsets.position,
             "unacked": 0 if offsets is None else offsets.unacked,
         }
+
+
+def _ends(message: Any) -> bool:
+    return isinstance(message, Exit) and not is_word(message.reason, "normal")

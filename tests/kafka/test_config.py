@@ -387,6 +387,7 @@ def test_elsas_keys_in_both_places_are_refused(name):
     [
         ("begin_offset", "first"),
         ("begin_offset", -1),
+        ("begin_offset", 2**63),
         ("begin_offset", True),
         ("begin_offset", 1.0),
         ("begin_offset", None),

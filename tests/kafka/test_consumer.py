@@ -10,8 +10,8 @@ import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
 
-from elsa_actors import debug, process
-from elsa_actors.kafka import EmbeddedKafka
+from elsa_actors import Agent, Supervisor, debug, process
+from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import consumer as consumer_module
 from elsa_actors.kafka.consumer import Subscribe
@@ -262,7 +262,7 @@ def test_a_late_request_of_a_dead_worker_takes_nothing_from_its_successor(embedd
         shop.another(lambda: shop.worker(topic), dead)
         shop.produce(topic, "b")
         seen.wait_for(2)
-        cast(shop.kafka_consumer(), Subscribe(topic, 0, "latest", dead))
+        cast(shop.kafka_consumer(), Subscribe(topic, 0, "latest", dead, 1))
         shop.produce(topic, "c")
         assert seen.wait_for(3) == [b"a", b"b", b"c"]
 
@@ -538,3 +538,180 @@ def test_an_open_transaction_is_no_stall(apache, new_topic, log_events, monkeypa
         assert shop.kafka_consumer() is before
         assert not [event for event in log_events if event["event"] == "partition_stalled"]
     producer.close()
+
+
+# ---- what was found by attacking it
+
+
+def test_a_partition_that_is_begun_anew_before_it_was_read_begins_where_the_worker_is(
+    log_events, monkeypatch
+):
+    """librdkafka has no position yet; the beginning of the topic is none of ours."""
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.3)
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        options = consumer("orders", seen)
+        with tree(kafka, producer={"topic": "orders"}, consumer=options) as shop:
+            shop.produce("orders", [str(i) for i in range(20)])
+            seen.wait_for(20)
+            wait_until(lambda: connections.find(shop.connection).positions.get("orders", 0) == 20)
+            kafka.push_errors("Fetch", *["NOT_LEADER_FOR_PARTITION"] * 500)
+            shop.kill(shop.worker("orders"))
+            shop.produce("orders", "new")
+            wait_until(lambda: [e for e in log_events if e["event"] == "partition_stalled"])
+            kafka.clear_errors("Fetch")
+            seen.wait_for(21)
+            assert stays(lambda: seen.offsets() == list(range(21)))
+
+
+def test_a_handler_may_do_what_it_likes_with_its_list(embedded, new_topic):
+    """What it was given is acknowledged, and it is given more."""
+    topic = new_topic(embedded)
+
+    def empty(handler: Any, messages: list[Any]) -> str:
+        messages.clear()
+        return "ack"
+
+    seen = Collector(answer=empty)
+    options = consumer(topic, seen, prefetch_count=5)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, [str(i) for i in range(50)])
+        wait_until(lambda: connections.find(shop.connection).positions.get(topic, 0) == 50)
+        assert feed(shop, topic)["waiting"] == 0
+
+
+def test_a_consumer_that_an_operator_restarts_is_asked_again(embedded, new_topic):
+    """The workers have lived on, and nobody else knows what they want to read."""
+    topic = new_topic(embedded, 2)
+    seen = Collector()
+    options = consumer(topic, seen)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, ["a", "b"], partition=0)
+        seen.wait_for(2)
+        worker = shop.worker(topic)
+        group = shop.child("consumer")
+        Supervisor.terminate_child(group, "consumer")
+        shop.produce(topic, "c", partition=0)
+        Supervisor.restart_child(group, "consumer")
+        seen.wait_for(3)
+        shop.produce(topic, "d", partition=1)
+        seen.wait_for(4)
+        assert seen.offsets(0) == [0, 1, 2]
+        assert shop.worker(topic) is worker
+
+
+def test_workers_that_an_operator_restarts_read_on_at_once(embedded, new_topic):
+    """Nobody crashed: there is no reason to wait as after crashes."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    options = consumer(topic, seen)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+        group = shop.child("consumer")
+        Supervisor.terminate_child(group, "workers")
+        time.sleep(3.0)  # As many tries as would make the waits long.
+        Supervisor.restart_child(group, "workers")
+        shop.produce(topic, "b")
+        seen.wait_for(2, 5.0)
+
+
+def test_a_worker_that_is_to_end_works_off_no_queue(embedded, new_topic):
+    """The running call may end; then comes terminate, and the rest is another's."""
+    topic = new_topic(embedded)
+    gate = Gate()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        gate()
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options = consumer(topic, seen)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        for number in range(5):
+            shop.produce(topic, str(number))
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["waiting"] == 5)
+        first = shop.worker(topic)
+        process.exit(first, "shutdown")
+        gate.open()
+        wait_until(lambda: seen.ended)
+        assert seen.ended == [(0, "shutdown")]
+        assert len(seen.batches) == 1
+        seen.wait_for(5)
+        assert seen.offsets() == [0, 1, 2, 3, 4]
+
+
+def test_an_offset_that_is_gone_is_told_after_what_was_read_before_it():
+    """Else what is held would be taken for messages of the new beginning."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        gate = Gate()
+
+        def answer(handler: Any, messages: list[Any]) -> str:
+            gate()
+            return "ack"
+
+        seen = Collector(answer=answer)
+        options = consumer("orders", seen, prefetch_count=3)
+        with tree(kafka, producer={"topic": "orders"}, consumer=options) as shop:
+            shop.produce("orders", [str(i) for i in range(9)])
+            gate.reached()
+            wait_until(lambda: feed(shop, "orders")["held"] >= 1)
+            wait_until(lambda: sum(feed(shop, "orders")[k] for k in ("held", "waiting")) == 9)
+            kafka.push_errors("Fetch", "OFFSET_OUT_OF_RANGE")
+            time.sleep(0.5)  # librdkafka asks again every tenth of a second.
+            gate.open()
+            seen.wait_for(18)
+            shop.produce("orders", "new")
+            assert seen.wait_for(19)[-1] == b"new"
+            wait_until(lambda: feed(shop, "orders")["waiting"] == 0)
+            assert seen.offsets() == [*range(9), *range(10)]
+            assert not seen.ended
+
+
+def test_brokers_that_hang_hold_up_no_partition_of_others():
+    """Whoever asks them for an offset does so ever more rarely, and reads in between."""
+    with EmbeddedKafka(brokers=2, topics={"orders": 4}) as kafka:
+        for partition in range(4):
+            kafka.set_leader("orders", partition, 0 if partition == 3 else 1)
+        seen = Collector()
+        with tree(kafka, producer={"topic": "orders"}) as producing:
+            producing.produce("orders", "first", partition=3)
+            kafka.freeze(1)
+            options = consumer("orders", seen, begin_offset="latest")
+            with tree(kafka, consumer=options) as shop:
+                positions = connections.find(shop.connection).positions
+                wait_until(lambda: positions.get("orders", 3) == 1, 30.0)
+                producing.produce("orders", "second", partition=3)
+                seen.wait_for(1, 10.0)
+            kafka.thaw(1)
+
+
+@pytest.mark.parametrize("offset", ["0", None, 1.5, True, -1])
+def test_an_ack_of_what_is_no_offset_is_refused_in_its_caller(embedded, new_topic, offset):
+    """The worker is not to die of it."""
+    topic = new_topic(embedded)
+    with tree(embedded, consumer=consumer(topic, Collector())) as shop:
+        with pytest.raises(KafkaError) as caught:
+            Consumer.ack(shop.connection, topic, 0, None, offset)
+        assert caught.value.reason == ("bad_offset", offset)
+
+
+def test_a_helper_of_the_handlers_that_ends_normally_ends_nobody(embedded, new_topic):
+    """Linked processes share their ends, but for a normal one."""
+    topic = new_topic(embedded)
+
+    def help_once(handler: Any, messages: list[Any]) -> str:
+        helper = Agent.start_link(dict)
+        Agent.stop(helper)
+        return "ack"
+
+    seen = Collector(answer=help_once)
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+        worker = shop.worker(topic)
+        shop.produce(topic, "b")
+        seen.wait_for(2)
+        assert stays(lambda: shop.worker(topic) is worker)
+        assert not seen.ended

@@ -146,3 +146,18 @@ def test_the_status_counts_what_runs_and_what_waits(embedded, new_topic):
     with tree(embedded, producer={"topic": topic}) as shop:
         details = debug.get_status(shop.child("producer_manager"))["details"]
         assert details == {"topics": {topic: 2}, "running": 2, "waiting": 0}
+
+
+def test_a_topic_that_is_deleted_while_the_consumer_dies_is_forgotten_all_the_same():
+    """Whoever looks next knows nothing of it but its positions: they are another topic's then."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        with tree(kafka, producer={"topic": "orders"}) as shop:
+            shop.produce("orders", ["a", "b"])
+        with tree(kafka, consumer=consumer("orders", seen, poll=0.2)) as shop:
+            seen.wait_for(2)
+            positions = connections.find(shop.connection).positions
+            wait_until(lambda: positions.get("orders", 0) == 2)
+            kafka.delete_topic("orders")
+            shop.kill(shop.kafka_consumer())
+            wait_until(lambda: positions.all() == {}, 30.0)
