@@ -45,6 +45,7 @@ CLOSE_SECONDS = 10.0
 
 OURS = {"enable.idempotence": True, "linger.ms": 0}
 """What a user's own configuration overrides."""
+_UNKNOWN = (DriverError.UNKNOWN_TOPIC_OR_PART, DriverError._UNKNOWN_TOPIC)
 _TRUE = ("true", "t", "1")  # as librdkafka writes it
 
 
@@ -323,8 +324,8 @@ def shared_producer(connection: str, timeout: float = 5.0) -> SharedProducer:
     return shared
 
 
-def topics(connection: str, timeout: float = METADATA_SECONDS) -> dict[str, int]:
-    """Every topic and its number of partitions, as the brokers tell now.
+def topics(connection: str, timeout: float = METADATA_SECONDS) -> dict[str, int | None]:
+    """Every topic and its number of partitions, as the brokers tell now; None where they do not.
 
     Blocks for ``timeout`` seconds at most. Raises KafkaError when no broker answers.
     """
@@ -336,4 +337,8 @@ def topics(connection: str, timeout: float = METADATA_SECONDS) -> dict[str, int]
     except KafkaException as error:
         raise error_of(error.args[0], "could not list the topics") from None
     connections.find(connection).trouble.over()
-    return {name: len(topic.partitions) for name, topic in answer.topics.items() if not topic.error}
+    return {
+        name: None if topic.error else len(topic.partitions)
+        for name, topic in answer.topics.items()
+        if not (topic.error and topic.error.code() in _UNKNOWN)
+    }

@@ -188,6 +188,7 @@ class Consumer(GenServer):
         self._next_look = 0.0
         self._reading: Timer | None = None
         self._resolving: dict[Key, Backoff] = {}
+        self._silent: set[Key] = set()
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
@@ -237,8 +238,12 @@ class Consumer(GenServer):
         key = (request.topic, request.partition)
         # First: its successor may be reading already when a dead worker's request is tried again.
         if not process.is_alive(request.worker):
+            self._resolving.pop(key, None)
             return
-        if key in self.feeds:
+        feed = self.feeds.get(key)
+        if feed is not None:
+            if feed.worker is request.worker and feed.number > request.number:
+                return  # It has asked anew while this one waited for its offset.
             self._drop(key)
         offset = self._resolve(key, request)
         if offset is None:
@@ -325,16 +330,17 @@ class Consumer(GenServer):
         """
         if self.connection.trouble.down:
             return None
-        silent = 0
-        for key, feed in tuple(self.feeds.items()):
+        silent: set[Key] = set()
+        # Those of silent brokers last: each takes a second.
+        for key, feed in sorted(self.feeds.items(), key=lambda item: item[0] in self._silent):
             if feed.paused or feed.held:
                 continue
             try:
                 position = self._position(key, feed)
                 low, high = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
             except KafkaException:
-                silent += 1  # Its broker does not answer; that is told elsewhere.
-                if silent == SILENT_MOST:
+                silent.add(key)  # Its broker does not answer; that is told elsewhere.
+                if len(silent) == SILENT_MOST:
                     break
                 continue
             position = max(position, low)
@@ -346,6 +352,7 @@ class Consumer(GenServer):
                 return key
             else:
                 self._begin_anew(key, feed, position, high)
+        self._silent = silent
         return None
 
     def _position(self, key: Key, feed: Feed) -> int:

@@ -279,6 +279,11 @@ class ProcessManager(GenServer):
             return False
         if count == 0:
             return self._missing(topic)
+        fewer = count < self.counts.get(topic, 0)
+        if fewer:  # As with a topic that is missing.
+            missed = self.missed[topic] = self.missed.get(topic, 0) + 1
+            if missed < MISSED_LOOKS:
+                return False
         self.missed.pop(topic, None)
         self.counts[topic] = count
         self.plan.counted(topic, count)
@@ -291,7 +296,8 @@ class ProcessManager(GenServer):
                 self.posts[topic, partition] = Post(backoff=self.plan.backoff())
                 self._start((topic, partition))
         self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
-        self.plan.gone(topic, count)
+        if fewer:
+            self.plan.gone(topic, count)
         return True
 
     def _missing(self, topic: str) -> bool:
@@ -367,6 +373,8 @@ class ProcessManager(GenServer):
             return ("already_started", self._refs(topic))
         try:
             count = client.topics(self.name).get(topic, 0)
+            if count is None:
+                raise KafkaError("timeout", f"the brokers do not tell about topic {topic!r} now")
         except KafkaError as error:
             return ("error", error)
         if not count:

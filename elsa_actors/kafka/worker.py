@@ -31,7 +31,7 @@ from elsa_actors.runtime.exits import Down, Exit, is_word
 log = structlog.get_logger("elsa_actors")
 
 
-GO_ON = "go on"
+GO_ON = object()
 AGAIN_SECONDS = 0.1
 """How soon a Consumer is looked for again that is being restarted."""
 
@@ -52,6 +52,8 @@ class Worker(GenServer):
         self.offsets: Offsets | None = None  # made of the first messages, which say where we are
         self.number = 0  # of the last subscription: what comes of another is out of date
         self._consumer: Any = None  # the monitor of the Consumer that was asked
+        self._again: Any = None  # the timer of a worker that has found none
+        self._reset: tuple[str, int | None] | None = None  # where to go on, and the position before
         take_key(connection, ("worker", None, topic, partition), self.shutdown)
         return Ok(then=Continue("start"))
 
@@ -89,7 +91,8 @@ class Worker(GenServer):
                 pass  # Of a Consumer that is dead, or of before a reset.
             case Down(monitor) if monitor is self._consumer:
                 self._go_on()
-            case "go on":
+            case _ if message is GO_ON:
+                self._again = None
                 self._go_on()
             case Exit(reason=reason):
                 # Of a helper that the handler has linked, say; its normal end harms nobody.
@@ -108,22 +111,27 @@ class Worker(GenServer):
     def _go_on(self) -> None:
         """Have the partition read from where the handlers are."""
         position = self.connection.positions.get(self.topic, self.partition)
-        self._subscribe(self.options.begin_offset if position is None else position)
+        if self._reset is not None and self._reset[1] == position:
+            self._subscribe(self._reset[0], keep=True)  # Nobody has told yet where that is.
+        else:
+            self._subscribe(self.options.begin_offset if position is None else position)
 
     def _subscribe(self, offset: int | str, keep: bool = False) -> None:
         self.offsets = None
         self.number += 1
         me = process.current()
-        consumer = connections.holder(self.connection.name, ("consumer", None))
-        if consumer is None:
-            process.send_after(me, GO_ON, AGAIN_SECONDS)
-            return
         if self._consumer is not None:
             process.demonitor(self._consumer, flush=True)
-        self._consumer = process.monitor(consumer)
-        cast(consumer, Subscribe(self.topic, self.partition, offset, me, self.number, keep))
+            self._consumer = None
+        consumer = connections.holder(self.connection.name, ("consumer", None))
+        if consumer is not None:
+            self._consumer = process.monitor(consumer)
+            cast(consumer, Subscribe(self.topic, self.partition, offset, me, self.number, keep))
+        elif self._again is None:
+            self._again = process.send_after(me, GO_ON, AGAIN_SECONDS)
 
     def _run_handler(self, given: Deliveries) -> None:
+        self._reset = None
         messages = messages_of(given.raw, None)
         if self.offsets is None:
             self.offsets = Offsets(messages[0].offset)
@@ -165,7 +173,9 @@ class Worker(GenServer):
     def _out_of_range(self, fault: OutOfRange) -> Any:
         policy = self.options.offset_reset_policy
         # A broker that says so again and again is no storm of events.
-        if self.connection.trouble.is_news(f"offset_reset {self.topic} {self.partition}"):
+        if self.connection.trouble.is_news(
+            f"offset_reset {self.topic} {self.partition} {fault.offset}"
+        ):
             log.warning(
                 "offset_reset",
                 connection=self.connection.name,
@@ -177,7 +187,9 @@ class Worker(GenServer):
             )
         if policy == "stop":
             return Stop(("offset_out_of_range", fault.offset))
-        self._subscribe("latest" if policy == "reset_to_latest" else "earliest", keep=True)
+        offset = "latest" if policy == "reset_to_latest" else "earliest"
+        self._reset = (offset, self.connection.positions.get(self.topic, self.partition))
+        self._subscribe(offset, keep=True)
         return NoReply()
 
     def terminate(self, reason: Any) -> None:

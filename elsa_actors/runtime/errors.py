@@ -18,16 +18,15 @@ class ElsaError(Exception):
 
     def __reduce__(self) -> Any:
         # As it is, whatever a subclass's __init__ asks for: to another program, and for copies.
-        return _made_again, (type(self), self.args, self.__cause__), self.__dict__.copy()
+        return _made_again, (type(self), self.args), self.__dict__.copy()
 
 
-def _made_again(
-    kind: type[ElsaError], args: tuple[Any, ...], cause: BaseException | None
-) -> ElsaError:
+def _made_again(kind: type[ElsaError], args: tuple[Any, ...]) -> ElsaError:
     error = kind.__new__(kind)
     error.args = args
-    if cause is not None:
-        error.__cause__ = cause
+    # No other cause: Python leaves them behind, and not all can be sent.
+    if args and isinstance(args[0], BaseException):
+        error.__cause__ = args[0]
     return error
 
 

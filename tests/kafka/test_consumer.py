@@ -15,6 +15,7 @@ from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import consumer as consumer_module
 from elsa_actors.kafka.consumer import Subscribe
+from elsa_actors.kafka.worker import GO_ON
 from elsa_actors.otp.gen_server import cast, system_call
 from tests.kafka.trees import Collector, consumer, new_name, stays, tree, wait_until
 from tests.servers import Gate
@@ -715,3 +716,22 @@ def test_a_helper_of_the_handlers_that_ends_normally_ends_nobody(embedded, new_t
         seen.wait_for(2)
         assert stays(lambda: shop.worker(topic) is worker)
         assert not seen.ended
+
+
+def test_a_request_that_waits_for_its_offset_does_not_replace_a_newer_one():
+    """The worker would take what comes of it for out of date, and the partition stand still."""
+    with EmbeddedKafka(topics={"orders": 1}) as kafka:
+        seen = Collector()
+        kafka.push_errors("ListOffsets", "TOPIC_AUTHORIZATION_FAILED")
+        options = consumer("orders", seen, begin_offset="latest")
+        with tree(kafka, producer={"topic": "orders"}, consumer=options) as shop:
+            worker = wait_until(lambda: shop.worker("orders"))
+            first = shop.kafka_consumer()
+            # The Consumer has refused once, and will be asked again; the worker asks by itself.
+            process.send(worker, GO_ON)
+            positions = connections.find(shop.connection).positions
+            wait_until(lambda: positions.get("orders", 0) == 0)
+            assert stays(lambda: shop.kafka_consumer() is first, 1.0)
+            shop.produce("orders", ["a", "b"])
+            assert seen.wait_for(2) == [b"a", b"b"]
+            wait_until(lambda: feed(shop, "orders")["waiting"] == 0)

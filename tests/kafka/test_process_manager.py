@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from elsa_actors import Supervisor, debug, process
-from elsa_actors.kafka import EmbeddedKafka, ProduceError, produce
+from elsa_actors.kafka import EmbeddedKafka, ProduceError, client, produce
 from elsa_actors.kafka import connection as connections
 from tests.kafka.trees import Collector, consumer, stays, tree, wait_until
 
@@ -161,3 +163,26 @@ def test_a_topic_that_is_deleted_while_the_consumer_dies_is_forgotten_all_the_sa
             kafka.delete_topic("orders")
             shop.kill(shop.kafka_consumer())
             wait_until(lambda: positions.all() == {}, 30.0)
+
+
+def test_one_answer_with_fewer_partitions_takes_nothing_away(monkeypatch):
+    """It may come from a broker that has not heard of the new ones yet."""
+    with EmbeddedKafka(topics={"orders": 2}) as kafka:
+        seen = Collector()
+        told = client.topics
+        answers = iter([{"orders": 1}])
+        options = consumer("orders", seen, poll=0.1)
+        with tree(kafka, producer={"topic": "orders"}, consumer=options) as shop:
+            shop.produce("orders", ["a", "b"], partition=1)
+            seen.wait_for(2)
+            worker = shop.worker("orders", 1)
+            asked: list[Any] = []
+
+            def topics(connection: str, *args: Any) -> Any:
+                asked.append(connection)
+                return next(answers, None) or told(connection, *args)
+
+            monkeypatch.setattr(client, "topics", topics)
+            wait_until(lambda: len(asked) >= 3)
+            assert shop.worker("orders", 1) is worker
+            assert connections.find(shop.connection).positions.get("orders", 1) == 2

@@ -303,6 +303,14 @@ def test_copies_keep_the_cause_and_what_a_subclass_restores():
     error = copy.copy(StartError(FileNotFoundError("shop.db")))
     assert isinstance(error.__cause__, FileNotFoundError)
 
+    class Picky(Exception):
+        def __init__(self, one, two):
+            super().__init__(one)
+
+    foreign = StartError("boom")
+    foreign.__cause__ = Picky(1, 2)
+    assert pickle.loads(pickle.dumps(foreign)).reason == "boom"
+
     class Restored(StartError):
         def __setstate__(self, state):
             super().__setstate__(state)
