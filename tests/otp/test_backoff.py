@@ -20,7 +20,7 @@ def test_waits_grow_by_the_factor_up_to_max():
 
 
 def test_defaults():
-    """The contract's defaults: half a second, 30 seconds, doubled, a tenth of jitter."""
+    """The defaults: half a second, 30 seconds, doubled, a tenth of jitter."""
     backoff = Backoff()
     assert (backoff.min, backoff.max, backoff.factor, backoff.jitter) == (0.5, 30.0, 2.0, 0.1)
 
