@@ -19,12 +19,12 @@ from confluent_kafka import Producer as DriverProducer
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.driver import (
     POLL_SECONDS,
-    Trouble,
     check_alive,
     client_config,
     in_librdkafka,
+    try_out,
 )
-from elsa_actors.kafka.errors import ConfigError, KafkaError, error_of
+from elsa_actors.kafka.errors import KafkaError, error_of
 from elsa_actors.otp.gen_server import GenServer, Request, call
 from elsa_actors.otp.results import Continue, NoReply, Ok, Reply, Stop
 from elsa_actors.runtime import process
@@ -50,22 +50,12 @@ _TRUE = ("true", "t", "1")  # as librdkafka writes it
 
 
 def check_producer_config(endpoints: str, config: Mapping[str, Any]) -> None:
-    """Raise ConfigError (("bad_config", text)) when librdkafka makes no producer of this.
-
-    Each key may be well and two of them contradict each other, or name a file that is not there.
-    """
-    try:
-        driver = DriverProducer(
-            client_config(endpoints, {**OURS, **config}, Trouble("check", quiet=True))
-        )
-    except KafkaException as error:
-        text = error.args[0].str()
-        raise ConfigError(
-            ("bad_config", text),
-            f"librdkafka makes no producer of this configuration: {text};"
-            " enable.idempotence is True where it is not given",
-        ) from None
-    driver.close()
+    """Raise ConfigError when librdkafka makes no producer of this."""
+    try_out(
+        "producer",
+        lambda trouble: DriverProducer(client_config(endpoints, {**OURS, **config}, trouble)),
+        "; enable.idempotence is True where it is not given",
+    )
 
 
 class ClientGone(KafkaError):

@@ -20,8 +20,8 @@ from confluent_kafka import Message as DriverMessage
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.config import ConsumerOptions
 from elsa_actors.kafka.connection import Connection, take_key, via
-from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config
-from elsa_actors.kafka.errors import ConfigError, KafkaError, described
+from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, try_out
+from elsa_actors.kafka.errors import KafkaError, described
 from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import GenServer, cast
 from elsa_actors.otp.results import TIMEOUT, Continue, NoReply, Ok, Stop, Timeout
@@ -73,16 +73,8 @@ def _driver(connection: Connection, options: ConsumerOptions, trouble: Trouble) 
 
 
 def check_consumer_config(connection: Connection, options: ConsumerOptions) -> None:
-    """Raise ConfigError (("bad_config", text)) when librdkafka makes no consumer of this."""
-    try:
-        driver = _driver(connection, options, Trouble("check", quiet=True))
-    except KafkaException as error:
-        text = error.args[0].str()
-        raise ConfigError(
-            ("bad_config", text),
-            f"librdkafka makes no consumer of this configuration: {text}",
-        ) from None
-    driver.close()
+    """Raise ConfigError when librdkafka makes no consumer of this."""
+    try_out("consumer", lambda trouble: _driver(connection, options, trouble))
 
 
 @dataclass(frozen=True, slots=True)

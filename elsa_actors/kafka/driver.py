@@ -14,7 +14,9 @@ from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import KafkaException
 
+from elsa_actors.kafka.errors import ConfigError
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.exits import ProcessExit
 from elsa_actors.runtime.scheduler import check_fork, here
@@ -142,6 +144,22 @@ def client_config(endpoints: str, config: Mapping[str, Any], trouble: Trouble) -
         "logger": ClientLog(trouble),
         "error_cb": guarded(trouble.heard),
     }
+
+
+def try_out(kind: str, make: Callable[[Trouble], Any], advice: str = "") -> None:
+    """Raise ConfigError (("bad_config", text)) when librdkafka makes no client of a configuration.
+
+    Each key may be well and two of them contradict each other, or name a file that is not there.
+    """
+    try:
+        driver = make(Trouble("check", quiet=True))
+    except KafkaException as error:
+        text = error.args[0].str()
+        raise ConfigError(
+            ("bad_config", text),
+            f"librdkafka makes no {kind} of this configuration: {text}{advice}",
+        ) from None
+    driver.close()
 
 
 def guarded(callback: Callable[..., Any]) -> Callable[..., None]:

@@ -294,12 +294,7 @@ class _Reader(ShortLived):
         return ends
 
     def _partitions(self, partition: int | None, deadline: float) -> list[int]:
-        topics = self.metadata(deadline).topics
-        if self.topic not in topics:
-            raise unknown_topic(self.topic, topics)
-        if topics[self.topic].error is not None:
-            raise error_of(topics[self.topic].error, f"could not ask for topic {self.topic!r}")
-        numbers = sorted(topics[self.topic].partitions)
+        numbers = self.partitions(self.topic, deadline)
         if partition is None:
             return numbers
         if partition not in numbers:

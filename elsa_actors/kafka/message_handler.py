@@ -92,10 +92,9 @@ def check_handler(handler: Any, where: str) -> type[MessageHandler]:
         problem = (
             f"{expected} with a handle_messages(self, messages), {handler.__qualname__} has none"
         )
-    elif any(_is_async(handler, name) for name in _CALLBACKS):
-        [name, *_] = [name for name in _CALLBACKS if _is_async(handler, name)]
+    elif found := [name for name in _CALLBACKS if _is_async(handler, name)]:
         problem = (
-            f"{expected} whose {name} is a plain function, that of {handler.__qualname__}"
+            f"{expected} whose {found[0]} is a plain function, that of {handler.__qualname__}"
             " is async; call asyncio.run(...) in it"
         )
     else:

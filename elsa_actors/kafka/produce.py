@@ -24,7 +24,6 @@ from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, in_librdkafka
 from elsa_actors.kafka.errors import (
     KafkaError,
     ProduceError,
-    error_of,
     produce_error,
     reason_of,
     undelivered,
@@ -33,7 +32,7 @@ from elsa_actors.kafka.errors import (
 )
 from elsa_actors.kafka.message import Record, chunks, listed, records_of, size_of
 from elsa_actors.kafka.partitioner import Murmur2, partition_of, partitioner_of
-from elsa_actors.kafka.producer import Batch, Deliver, Fatal
+from elsa_actors.kafka.producer import Batch, Deliver
 from elsa_actors.kafka.topic import ShortLived
 from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import Request, send_request
@@ -440,12 +439,7 @@ class _Alone(_Way):
         self.evidence = Evidence()
 
     def partitions(self) -> int:
-        topics = self.client.metadata(self.deadline).topics
-        if self.topic not in topics:
-            raise unknown_topic(self.topic, topics)
-        if topics[self.topic].error is not None:
-            raise error_of(topics[self.topic].error, f"could not ask for topic {self.topic!r}")
-        return len(topics[self.topic].partitions)
+        return len(self.client.partitions(self.topic, self.deadline))
 
     def deliver(self, batches: list[Batch]) -> None:
         driver = self.client.driver
@@ -458,9 +452,6 @@ class _Alone(_Way):
                     driver.poll(0.001 if waiting else min(self.left(), POLL_SECONDS))
             except KafkaException as error:  # It is fatal.
                 self.reason = reason_of(error.args[0])
-                return
-            except Fatal as fatal:
-                self.reason = reason_of(fatal.error)
                 return
             if not self.left():
                 return

@@ -142,8 +142,7 @@ class Batch:
                     return  # So it is with nearly all.
             else:
                 doubtful.append(place)
-            told = len(delivered) + len(failures) + len(doubtful)
-            if told >= total and self.on_done is not None:
+            if self.done and self.on_done is not None:
                 self.on_done()
 
         return tell
@@ -159,12 +158,8 @@ class Batch:
         return [place for i, place in enumerate(self.places) if i not in delivered]
 
 
-class Fatal(Exception):
+class Fatal(KafkaException):
     """librdkafka has ended this producer for good; another must take its place."""
-
-    def __init__(self, error: DriverError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +260,7 @@ class Producer(GenServer):
                 return  # Its Down is on the way.
             except Fatal as fatal:
                 batch.give_back()
-                self.shared.fatal = fatal.error
+                self.shared.fatal = fatal.args[0]
                 process.send(self.client, LOOK)
                 return  # The next Client's producer gets the rest.
             if not everything:

@@ -242,6 +242,15 @@ class ShortLived:
             process.sleep(LOOK_AGAIN_SECONDS)
         raise AssertionError("there is always one more try")
 
+    def partitions(self, topic: str, deadline: float) -> list[int]:
+        """The numbers of a topic's partitions; KafkaError when it is unknown, as `metadata`."""
+        topics = self.metadata(deadline).topics
+        if topic not in topics:
+            raise unknown_topic(topic, topics)
+        if topics[topic].error is not None:
+            raise error_of(topics[topic].error, f"could not ask for topic {topic!r}")
+        return sorted(topics[topic].partitions)
+
 
 def patience(deadline: float) -> Iterator[float]:
     """How long to wait for an answer, from try to try; without an end, the caller looks for it."""

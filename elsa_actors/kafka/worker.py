@@ -11,7 +11,7 @@ import structlog
 
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.config import ConsumerOptions
-from elsa_actors.kafka.connection import take_key, via
+from elsa_actors.kafka.connection import take_key
 from elsa_actors.kafka.consumer import (
     Acked,
     Deliveries,
@@ -142,7 +142,7 @@ class Worker(GenServer):
         if done is not None and self.offsets.ack_to(done):
             self._keep_position()
         cast(
-            via(self.connection.name, ("consumer", None)),
+            self._consumer.ref,
             Handled(
                 self.topic,
                 self.partition,

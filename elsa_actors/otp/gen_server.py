@@ -433,11 +433,6 @@ class GenServer(Process):
             return None
         match result:
             case Ok(state, then) if _is_then(then):
-                try:
-                    self._check_own_names()
-                except TypeError as error:
-                    self._fail_start(begin, error)
-                    return None
                 if state is not UNSET:
                     self.state = state
                 inbox.current = None
@@ -456,7 +451,10 @@ class GenServer(Process):
         return None
 
     def _callback_init(self, begin: Begin) -> Any:
-        return self.init(*begin.args, **begin.kwargs)
+        answer = self.init(*begin.args, **begin.kwargs)
+        if isinstance(answer, Ok):
+            self._check_own_names()
+        return answer
 
     def _fail_start(self, begin: Begin, reason: Any) -> None:
         inbox = self._inbox

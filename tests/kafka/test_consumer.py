@@ -10,8 +10,8 @@ import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
 
-from elsa_actors import Agent, Supervisor, debug, process
-from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError
+from elsa_actors import Agent, DynamicSupervisor, Supervisor, debug, process
+from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError, process_manager
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import consumer as consumer_module
 from elsa_actors.kafka.consumer import Subscribe
@@ -601,8 +601,15 @@ def test_a_consumer_that_an_operator_restarts_is_asked_again(embedded, new_topic
         assert shop.worker(topic) is worker
 
 
-def test_workers_that_an_operator_restarts_read_on_at_once(embedded, new_topic):
+def test_workers_that_an_operator_restarts_read_on_at_once(embedded, new_topic, monkeypatch):
     """Nobody crashed: there is no reason to wait as after crashes."""
+    tries: list[Any] = []
+    start_child = DynamicSupervisor.start_child
+
+    def counted(*args: Any) -> Any:
+        tries.append(args)
+        return start_child(*args)
+
     topic = new_topic(embedded)
     seen = Collector()
     options = consumer(topic, seen)
@@ -611,7 +618,9 @@ def test_workers_that_an_operator_restarts_read_on_at_once(embedded, new_topic):
         seen.wait_for(1)
         group = shop.child("consumer")
         Supervisor.terminate_child(group, "workers")
-        time.sleep(3.0)  # As many tries as would make the waits long.
+        monkeypatch.setattr(process_manager, "LOOK_AGAIN_SECONDS", 0.05)
+        monkeypatch.setattr(DynamicSupervisor, "start_child", counted)
+        wait_until(lambda: len(tries) >= 10)  # With waits that grow the tenth comes in a minute.
         Supervisor.restart_child(group, "workers")
         shop.produce(topic, "b")
         seen.wait_for(2, 5.0)
@@ -660,7 +669,11 @@ def test_an_offset_that_is_gone_is_told_after_what_was_read_before_it():
             wait_until(lambda: feed(shop, "orders")["held"] >= 1)
             wait_until(lambda: sum(feed(shop, "orders")[k] for k in ("held", "waiting")) == 9)
             kafka.push_errors("Fetch", "OFFSET_OUT_OF_RANGE")
-            time.sleep(0.5)  # librdkafka asks again every tenth of a second.
+            wait_until(
+                lambda: system_call(
+                    shop.kafka_consumer(), lambda server: server.feeds["orders", 0].fault, 5.0
+                )
+            )
             gate.open()
             seen.wait_for(18)
             shop.produce("orders", "new")

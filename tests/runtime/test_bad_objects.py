@@ -131,11 +131,12 @@ def test_log_processor_that_raises_ends_no_server():
         raise Oops("the log")
 
     structlog.configure(processors=[fail])
-    server = Doer.start()
+    server = Patient.start()
     supervisor = Supervisor.start([])
+    process.send(server, "unknown")
     process.send(supervisor, "unknown")
     assert Supervisor.which_children(supervisor) == []
-    assert process.is_alive(server)
+    assert call(server, "known") == "alive"
 
 
 # ---- what a process owns
@@ -334,16 +335,15 @@ def test_leftover_that_asks_itself_is_told_that_it_is_dead():
                 wait("x")
             except BaseException as error:
                 got(type(error))
+        got("end")
 
     server = Doer.start()
     cast(server, ask)
     gate.reached()
     process.exit(server, "kill")
     gate.open()
-    got.wait_for(ProcessExit)
-    while len(got.events) < 3:
-        process.sleep(0.01)
-    assert got.take() == [ProcessExit] * 3
+    got.wait_for("end")
+    assert got.take() == [*[ProcessExit] * 3, "end"]
 
 
 def test_leftover_takes_no_message_of_others_back():
@@ -372,7 +372,6 @@ def test_leftover_gets_no_answers():
     """Not even those that are there already."""
     gate, got = Gate(), Journal()
     other = Doer.start()
-    plain = Process.start()
 
     def ask(server):
         request = send_request(other, lambda server: Reply(1))
@@ -387,17 +386,15 @@ def test_leftover_gets_no_answers():
                 got(error.reason)
             else:
                 got("answered")
+        got("end")
 
     asker = Doer.start()
     cast(asker, ask)
     gate.reached()
     process.exit(asker, "kill")
     gate.open()
-    got.wait_for("killed")
-    while len(got.events) < 4:
-        process.sleep(0.01)
-    assert got.take() == ["killed"] * 4
-    assert process.is_alive(plain)
+    got.wait_for("end")
+    assert got.take() == [*["killed"] * 4, "end"]
 
 
 def test_busy_inline_server_is_shown_as_running():
