@@ -89,10 +89,6 @@ class Topics:
             if topic in self._partitions:
                 self._partitions[topic] = partitions
 
-    def remove(self, topic: str) -> None:
-        with self._lock:
-            self._partitions.pop(topic, None)
-
     def __contains__(self, topic: str) -> bool:
         return topic in self._partitions
 

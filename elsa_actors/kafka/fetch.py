@@ -27,14 +27,10 @@ from elsa_actors.kafka.errors import (
 )
 from elsa_actors.kafka.message import Message, messages_of
 from elsa_actors.kafka.topic import (
-    LOOK_AGAIN_SECONDS,
-    REFUSED,
     ShortLived,
     endpoints_of,
-    patience,
     seconds_of,
 )
-from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import Forked
 
@@ -303,19 +299,16 @@ class _Reader(ShortLived):
 
     def _watermarks(self, partition: int, deadline: float) -> tuple[int, int]:
         """The first offset, and the one after the last that may be read."""
-        for seconds in patience(deadline):
-            try:
-                with in_librdkafka():
-                    low, high = self.driver.get_watermark_offsets(
-                        TopicPartition(self.topic, partition), timeout=seconds
-                    )
-                return low, high
-            except KafkaException as raised:
-                error = raised.args[0]
-            if reason_of(error) in REFUSED or clock.now() >= deadline:
-                raise error_of(error, f"could not ask for the offsets of {self._name(partition)}")
-            process.sleep(LOOK_AGAIN_SECONDS)
-        raise AssertionError("there is always one more try")
+        place = TopicPartition(self.topic, partition)
+        try:
+            low, high = self.answer(
+                lambda seconds: self.driver.get_watermark_offsets(place, timeout=seconds), deadline
+            )
+        except KafkaException as raised:
+            error = raised.args[0]
+        else:
+            return low, high
+        raise error_of(error, f"could not ask for the offsets of {self._name(partition)}")
 
     def read(self, deadline: float) -> list[DriverMessage]:
         """The next messages, in order within each partition.

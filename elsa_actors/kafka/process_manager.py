@@ -78,7 +78,7 @@ class Plan(ABC):
         return
 
     def deleted(self, key: Key) -> None:
-        """A partition is no more."""
+        """A partition is no more, and now its process has ended."""
         return
 
     def gone(self, topic: str, count: int = 0) -> None:
@@ -277,42 +277,32 @@ class ProcessManager(GenServer):
         """Fit the processes to what the brokers tell of a topic; False when that is doubtful."""
         if count is None:
             return False
-        if count == 0:
-            return self._missing(topic)
-        fewer = count < self.counts.get(topic, 0)
-        if fewer:  # As with a topic that is missing.
-            missed = self.missed[topic] = self.missed.get(topic, 0) + 1
-            if missed < MISSED_LOOKS:
-                return False
-        self.missed.pop(topic, None)
+        known = self.counts.get(topic, 0)
+        missed = self.missed.get(topic, 0) + 1 if count < max(known, 1) else 0
+        self.missed[topic] = missed
+        if known and 0 < missed < MISSED_LOOKS:
+            return False  # One such answer may come from a broker that has only just started.
+        if count == 0 and (known or missed == 1):
+            log.warning("topic_missing", connection=self.name, topic=topic)
         self.counts[topic] = count
+        if count:
+            self.missed[topic] = 0
         self.plan.counted(topic, count)
+        self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
+        if missed == MISSED_LOOKS:
+            self.plan.gone(topic, count)
+        self._start_new(topic, count)
+        return count > 0
+
+    def _start_new(self, topic: str, count: int) -> None:
         wanted = list(self.plan.wanted(topic, count))
-        if not wanted and topic not in self.waits_for_partition:
+        if count and not wanted and topic not in self.waits_for_partition:
             self.waits_for_partition.add(topic)
             log.warning("partition_missing", connection=self.name, topic=topic, partitions=count)
         for partition in wanted:
             if (topic, partition) not in self.posts:
                 self.posts[topic, partition] = Post(backoff=self.plan.backoff())
                 self._start((topic, partition))
-        self._remove([key for key in self.posts if key[0] == topic and key[1] >= count])
-        if fewer:
-            self.plan.gone(topic, count)
-        return True
-
-    def _missing(self, topic: str) -> bool:
-        # One answer without it may come from a broker that has only just started.
-        missed = self.missed[topic] = self.missed.get(topic, 0) + 1
-        if topic in self.counts and missed < MISSED_LOOKS:
-            return False
-        if topic in self.counts or missed == 1:
-            log.warning("topic_missing", connection=self.name, topic=topic)
-        self.counts.pop(topic, None)
-        self.plan.counted(topic, 0)
-        self._remove([key for key in self.posts if key[0] == topic])
-        if missed >= MISSED_LOOKS:
-            self.plan.gone(topic)
-        return False
 
     def _remove(self, keys: list[Key]) -> None:
         for key in keys:
@@ -326,7 +316,6 @@ class ProcessManager(GenServer):
             if post.ref is not None:
                 self.leaving[post.ref] = key
                 process.send_after(process.current(), Overdue(post.ref), LEAVING_SECONDS)
-            self.plan.deleted(key)
 
     # ---- processes
 
@@ -391,8 +380,8 @@ class ProcessManager(GenServer):
     def _tell_if_ready(self) -> None:
         if not self.waiting:
             return
-        topics = set(self.plan.topics())
-        if topics <= set(self.counts) and all(post.ref is not None for post in self.posts.values()):
+        all_there = all(self.counts.get(topic) for topic in self.plan.topics())
+        if all_there and all(post.ref is not None for post in self.posts.values()):
             for sender in self.waiting:
                 reply(sender, None)
             self.waiting.clear()

@@ -224,23 +224,35 @@ class ShortLived:
         has answered until the deadline.
         """
         began = clock.now()
-        for seconds in patience(deadline):
+        try:
+            return self.answer(lambda seconds: self.driver.list_topics(timeout=seconds), deadline)
+        except KafkaException as raised:
+            error = raised.args[0]
+        if reason_of(error) in REFUSED:
+            raise error_of(error, "could not list topics")
+        self.driver.poll(0)  # Why, is told by a callback.
+        raise KafkaError(
+            "no_broker",
+            f"no broker of {self.endpoints} answered within {clock.now() - began:.1f} s:"
+            f" {self.trouble.last or error.str()}",
+        )
+
+    def answer(self, ask: Callable[[float], Any], deadline: float) -> Any:
+        """Ask, for some seconds each time, until somebody answers.
+
+        Raises the last KafkaException at the deadline, or when asking again does not help.
+        """
+        patience = _FIRST_SECONDS
+        while True:
+            seconds = max(min(deadline - clock.now(), patience), 0.01)
             try:
                 with in_librdkafka():
-                    return self.driver.list_topics(timeout=seconds)
+                    return ask(seconds)
             except KafkaException as raised:
-                error = raised.args[0]
-                self.driver.poll(0)  # Why, is told by a callback.
-            if reason_of(error) in REFUSED:
-                raise error_of(error, "could not list topics")
-            if clock.now() >= deadline:
-                raise KafkaError(
-                    "no_broker",
-                    f"no broker of {self.endpoints} answered within {clock.now() - began:.1f} s:"
-                    f" {self.trouble.last or error.str()}",
-                )
+                if reason_of(raised.args[0]) in REFUSED or clock.now() >= deadline:
+                    raise
             process.sleep(LOOK_AGAIN_SECONDS)
-        raise AssertionError("there is always one more try")
+            patience = min(2 * patience, _MOST_SECONDS)
 
     def partitions(self, topic: str, deadline: float) -> list[int]:
         """The numbers of a topic's partitions; KafkaError when it is unknown, as `metadata`."""
@@ -250,14 +262,6 @@ class ShortLived:
         if topics[topic].error is not None:
             raise error_of(topics[topic].error, f"could not ask for topic {topic!r}")
         return sorted(topics[topic].partitions)
-
-
-def patience(deadline: float) -> Iterator[float]:
-    """How long to wait for an answer, from try to try; without an end, the caller looks for it."""
-    seconds = _FIRST_SECONDS
-    while True:
-        yield max(min(deadline - clock.now(), seconds), 0.01)
-        seconds = min(2 * seconds, _MOST_SECONDS)
 
 
 @contextmanager

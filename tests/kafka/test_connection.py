@@ -37,8 +37,6 @@ def test_topics_know_what_is_produced_to_and_how_many_partitions_it_has():
     topics.put("others", 4)
     assert topics.all() == {"orders": 4}
     assert "others" not in topics
-    topics.remove("orders")
-    assert "orders" not in topics
 
 
 def test_a_connection_shows_no_configuration():

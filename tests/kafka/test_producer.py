@@ -64,7 +64,7 @@ def test_a_batch_is_handed_over_by_the_first_who_begins():
 
 
 def test_a_batch_answers_once_when_the_last_of_it_was_told():
-    """Delivered and refused ones count alike; the caller's places are kept."""
+    """Delivered and refused ones count alike."""
     done: list[int] = []
     batch = Batch(0, [b"a", b"b", b"c"], [10, 20, 30])
     batch.on_done = lambda: done.append(1)
@@ -76,7 +76,8 @@ def test_a_batch_answers_once_when_the_last_of_it_was_told():
     tell(2, None, DriverMessage(offset=8))
     assert batch.done
     assert done == [1]
-    assert batch.undelivered() == [10]
+    assert batch.delivered == [1, 2]
+    assert [place for place, _ in batch.failures] == [0]
 
 
 def test_what_is_told_without_evidence_is_doubtful_and_counts_as_told():
@@ -87,14 +88,14 @@ def test_what_is_told_without_evidence_is_doubtful_and_counts_as_told():
     assert not batch.done
     tell(1, None, DriverMessage(offset=3))
     assert batch.done
-    assert (batch.doubtful, batch.undelivered()) == ([0], [10])
+    assert (batch.doubtful, batch.delivered) == ([0], [1])
 
 
 def test_what_is_told_is_believed_where_there_can_be_no_evidence():
     """Without the idempotent producer nothing is refused for its number."""
     batch = Batch(0, [b"a"], [10])
     batch.teller(None)(0, None, DriverMessage(offset=-1001))
-    assert (batch.doubtful, batch.undelivered()) == ([], [])
+    assert (batch.doubtful, batch.delivered) == ([], [0])
 
 
 @pytest.mark.parametrize(
