@@ -267,7 +267,7 @@ class GenServer(Process):
             raise
         process._launch()
         if inline:
-            _run_inline(inbox, process, begin)
+            _start_inline(inbox, process, begin)
         else:
             inbox.runner.push(inbox)
         return _await_start(begin, inbox, me, timeout, inline)
@@ -767,7 +767,17 @@ def _take_name(name: Any, inbox: Mailbox) -> None:
         raise AlreadyStarted(taken.ref, f"{name!r} is already taken by {taken.ref!r}") from None
 
 
-def _run_inline(inbox: Mailbox, process: GenServer, item: Any) -> None:
+def _start_inline(inbox: Mailbox, process: GenServer, begin: Begin) -> None:
+    held = [inbox]
+    try:
+        _run_inline(inbox, process, begin, held)
+    except BaseException:
+        exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
+        inbox.let_go(held)
+        raise
+
+
+def _run_inline(inbox: Mailbox, process: GenServer, item: Any, held: list[Mailbox]) -> None:
     """Handle one message on this thread, as that process; its token is held and given back."""
     me, depth = here.inbox, here.depth
     here.inbox, here.depth = inbox, depth + 1
@@ -777,10 +787,11 @@ def _run_inline(inbox: Mailbox, process: GenServer, item: Any) -> None:
         here.inbox, here.depth = me, depth
         if inbox.reason is not ALIVE:
             inbox.bury()
+            held.clear()
         elif inbox.items:
-            inbox.runner.push(inbox)
+            inbox.hand_on(held)
         else:
-            inbox.give_token_back()
+            inbox.put_back(held)
 
 
 def _await_start(
@@ -838,7 +849,7 @@ def call(server: Any, request: Any, timeout: float | None = 5.0) -> Any:
     if inbox is None:
         raise NoProcess(server, request)
     asked = Request(request, me, inbox, server)
-    if inbox.inline and here.depth < MAX_INLINE_DEPTH and inbox.token.acquire(False):
+    if inbox.inline and here.depth < MAX_INLINE_DEPTH and not inbox.token.locked():
         _call_inline(inbox, asked, me)
     else:
         _post(me, inbox, asked)
@@ -871,20 +882,26 @@ def _post(me: Mailbox | None, inbox: Mailbox, item: Any) -> None:
 
 def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
     process: Any = inbox.process  # A GenServer, for nothing else is inline; None when it is buried.
-    if inbox.items or not inbox.inline or inbox.reason is not ALIVE or process is None:
-        # Somebody was first, or it is suspended or dead: through the mailbox, in order of coming.
-        try:
+    held: list[Mailbox] = []
+    try:
+        inbox.take_token(held)
+        # The token, then the look: from here on what others send comes after this request.
+        if not held:
             _post(me, inbox, asked)
-        finally:
-            inbox.runner.push(inbox)
-        return
-    # The token, then the look: from here on what others send comes after this request.
-    if me is not None and me.reason is not ALIVE:
-        inbox.runner.push(inbox)
-        me.check_alive()
-    started = clock.now()
-    _run_inline(inbox, process, asked)
-    took = clock.now() - started
+            return
+        if inbox.items or not inbox.inline or inbox.reason is not ALIVE or process is None:
+            # Somebody was first, or it is suspended or dead: by the mailbox, in order of coming.
+            _post(me, inbox, asked)
+            inbox.hand_on(held)
+            return
+        if me is not None:
+            me.check_alive()
+        started = clock.now()
+        _run_inline(inbox, process, asked, held)
+        took = clock.now() - started
+    except BaseException:
+        inbox.let_go(held)
+        raise
     if took > max(process._overrun, process.inline_limit):
         # Ever rarer: a busy machine makes everybody late now and then.
         process._overrun = 2 * took
@@ -949,7 +966,7 @@ def send_request(server: Any, request: Any) -> Request:
     asked = Request(request, me, inbox, server)
     if inbox is me:
         asked.fail("calling_self")
-    elif inbox.inline and here.depth < MAX_INLINE_DEPTH and inbox.token.acquire(False):
+    elif inbox.inline and here.depth < MAX_INLINE_DEPTH and not inbox.token.locked():
         _call_inline(inbox, asked, me)
     else:
         _post(me, inbox, asked)
@@ -1000,13 +1017,21 @@ def _stop_here(inbox: Mailbox, me: Mailbox | None, reason: Any) -> bool:
         or inbox.owned
         or not is_clean(reason)
         or here.depth >= MAX_INLINE_DEPTH
-        or not inbox.token.acquire(False)
+        or inbox.token.locked()
     ):
         return False
-    if inbox.items or inbox.reason is not ALIVE or (me is not None and me.reason is not ALIVE):
-        inbox.runner.push(inbox)
-        return False
-    _run_inline(inbox, process, Halt(reason))
+    held: list[Mailbox] = []
+    try:
+        inbox.take_token(held)
+        if not held:
+            return False
+        if inbox.items or inbox.reason is not ALIVE or (me is not None and me.reason is not ALIVE):
+            inbox.hand_on(held)
+            return False
+        _run_inline(inbox, process, Halt(reason), held)
+    except BaseException:
+        inbox.let_go(held)
+        raise
     return True
 
 

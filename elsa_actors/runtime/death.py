@@ -202,10 +202,12 @@ def _report(inbox: Mailbox) -> None:
 
 
 def _bury_if_idle(inbox: Mailbox) -> None:
-    if not inbox.token.acquire(False):
+    held: list[Mailbox] = []
+    inbox.take_token(held)
+    if not held:
         return  # Whoever runs it, or is about to, buries it.
     if inbox.owned or inbox.runner is not scheduler:
-        inbox.runner.push(inbox)
+        inbox.hand_on(held)
     else:
         inbox.bury()
 

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import compress, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from elsa_actors.runtime.errors import CallExit, NoProcess
@@ -42,7 +43,16 @@ ALIVE: Any = _Alive()
 
 
 class Runner(Protocol):
+    queue: deque[Any]
+
     def push(self, inbox: Any) -> None: ...
+
+    def rouse(self) -> None: ...
+
+
+_NO_WAIT = (False,)
+_NO_ARGUMENTS = ((),)
+_FIRST = (0,)
 
 
 class Internal:
@@ -200,21 +210,44 @@ class Mailbox:
                 self.items.clear()
             return False
         # As `notify`, written out: there is one of these for every message.
-        token = self.token
-        if not token.locked() and token.acquire(False):
-            self.runner.push(self)
-        elif self.receiver is not None:
-            self.notify()
+        try:
+            if not self.token.locked():
+                self.enqueue()
+            elif self.receiver is not None:
+                self.notify()
+        except BaseException:
+            # Ctrl-C, or a RecursionError: no function of Python's can be called here for sure.
+            scheduler.struck.append(self)
+            try:
+                scheduler.watchdog.alarm.release()
+            except RuntimeError:
+                pass
+            raise
         return True
 
     def notify(self) -> None:
         """Have the process look into its mail."""
-        if self.token.acquire(False):
-            self.runner.push(self)
-        else:
+        try:
+            if not self.token.locked():
+                self.enqueue()
             receiver = self.receiver
             if receiver is not None:
                 wake(receiver)
+        except BaseException:  # As in `put`.
+            scheduler.struck.append(self)
+            try:
+                scheduler.watchdog.alarm.release()
+            except RuntimeError:
+                pass
+            raise
+
+    def enqueue(self) -> None:
+        """Queue for a worker, unless somebody has the token; he looks into the mail once more."""
+        runner = self.runner
+        # The token is taken and the mailbox queued within one call into C: between two steps of
+        # Python, Ctrl-C or a RecursionError could strike, and the token be lost.
+        runner.queue.extend(compress((self,), map(self.token.acquire, _NO_WAIT)))
+        runner.rouse()
 
     def drop_mail(self, reason: Any) -> None:
         """Throw the mail of a dead process away; who asked is told."""
@@ -297,8 +330,36 @@ class Mailbox:
     def give_token_back(self) -> None:
         """Let the next message wake the process; look once more for one that came meanwhile."""
         self.token.release()
-        if (self.items or self.reason is not ALIVE) and self.token.acquire(False):
-            self.runner.push(self)
+        if self.items or self.reason is not ALIVE:
+            self.enqueue()
+
+    # ---- the token in the hands of a thread that Ctrl-C or a RecursionError may strike
+    #
+    # Each of these is one call into C for what belongs together. While the mailbox stands in the
+    # thread's list ``held``, the thread has the token: then it is for `let_go` when it is struck.
+
+    def take_token(self, held: list[Mailbox]) -> None:
+        """Take the token, unless somebody has it."""
+        held.extend(compress((self,), map(self.token.acquire, _NO_WAIT)))
+
+    def hand_on(self, held: list[Mailbox]) -> None:
+        """Give the token to a worker."""
+        self.runner.queue.extend(map(held.pop, _FIRST))
+        self.runner.rouse()
+
+    def put_back(self, held: list[Mailbox]) -> None:
+        """As `give_token_back`."""
+        release: Any = self.token.release
+        held[:] = compress(starmap(release, _NO_ARGUMENTS), _NO_WAIT)  # None, and thrown away.
+        if self.items or self.reason is not ALIVE:
+            self.enqueue()
+
+    def let_go(self, held: list[Mailbox]) -> None:
+        """This thread was struck: a worker sees to whatever there is to do."""
+        if held:
+            self.runner.queue.extend(map(held.pop, _FIRST))
+        scheduler.struck.append(self)
+        wake(scheduler.watchdog.alarm)
 
     def end_in_child(self) -> None:
         """The process that forked goes on in its parent; of this copy nobody hears, or is told."""

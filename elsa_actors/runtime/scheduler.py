@@ -103,6 +103,8 @@ def wake(lock: Any) -> None:
     """Release a lock that a thread waits on; harmless when it is released already."""
     try:
         lock.release()
+    except RecursionError:
+        raise  # It is a RuntimeError, and the lock is not released.
     except RuntimeError:
         pass
 
@@ -122,6 +124,11 @@ class Scheduler:
         self.forked = False
         self.used = False  # there was a process
         self.queue: deque[Runnable] = deque()
+        self.struck: deque[Any] = deque()
+        """Mailboxes whose sender was struck, by Ctrl-C or a RecursionError, while it woke them.
+
+        None when it woke workers.
+        """
         self.lock = threading.RLock()
         self.running = 0
         self.workers: set[Worker] = set()
@@ -135,6 +142,10 @@ class Scheduler:
     def push(self, inbox: Runnable) -> None:
         """Run this mailbox soon. The caller holds its token and gives it away."""
         self.queue.append(inbox)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """See to it that somebody runs what is queued; harmless when somebody does already."""
         # The queue first, then the count: a worker that parks does it the other way round.
         if self.running == 0:
             self.start_workers(1)
@@ -146,32 +157,82 @@ class Scheduler:
         if self.forked:
             return  # No process lives here.
         saturated = False
-        with self.lock:
-            for _ in range(count):
-                if not self.queue or self.running > beyond:
-                    break
-                if self.idle:
-                    worker = self.idle.pop()
-                    worker.state = RUNNING
-                    self.running += 1
-                    worker.wake()
-                elif len(self.workers) >= MAX_WORKERS or not self._hire():
-                    saturated, self.saturated = not self.saturated, True
-                    break
+        try:
+            with self.lock:
+                for _ in range(count):
+                    if not self.queue or self.running > beyond:
+                        break
+                    if self.idle:
+                        worker = self.idle.pop()
+                        worker.state = RUNNING
+                        self.running += 1
+                        wake(worker.lock)
+                    elif len(self.workers) >= MAX_WORKERS or not self._hire():
+                        saturated, self.saturated = not self.saturated, True
+                        break
+        except BaseException:
+            self.struck.append(None)
+            try:
+                self.watchdog.alarm.release()
+            except RuntimeError:
+                pass
+            raise
         if saturated:
             self._report_saturation()
 
     def _hire(self) -> bool:
         worker = Worker(RUNNING)
-        try:
-            threading.Thread(
-                target=self._work, args=(worker,), name="elsa-worker", daemon=True
-            ).start()
-        except RuntimeError:  # The system gives no more threads: what there is must do.
-            return False
+        self.watchdog.start()
         self.workers.add(worker)
         self.running += 1
+        try:
+            self.start_thread(worker, self._work, "elsa-worker")
+        except BaseException as error:
+            self.workers.discard(worker)
+            self.running -= 1
+            if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+                return False  # The system gives no more threads: what there is must do.
+            raise
         return True
+
+    def start_thread(self, worker: Worker, work: Callable[[Worker], None], name: str) -> None:
+        """Start a worker's thread, or raise, and then its thread does nothing if there is one."""
+        with self.lock:
+            try:
+                threading.Thread(target=work, args=(worker,), name=name, daemon=True).start()
+            except BaseException:
+                worker.state = GONE
+                raise
+
+    def begins(self, worker: Worker) -> bool:
+        """The first thing that a worker's thread asks: whether it is wanted still."""
+        with self.lock:  # Held while it is started.
+            if worker.state is GONE:
+                return False
+            worker.ident = _thread.get_ident()
+        here.worker = worker
+        return True
+
+    def repair(self) -> None:
+        """Finish what somebody had begun who was struck while he woke a worker.
+
+        Between any two steps on the main thread Ctrl-C may strike, and near the recursion limit any
+        call may fail. What is in the queue is not lost; who is counted may not have been woken.
+        """
+        with self.lock:
+            for worker in self.workers:
+                if worker.state is RUNNING:
+                    wake(worker.lock)  # Once too often does no harm.
+                elif worker.state is PARKED and worker not in self.idle:
+                    self.idle.append(worker)
+            self.running = sum(worker.state is RUNNING for worker in self.workers)
+        while self.struck:
+            inbox = self.struck.popleft()
+            if inbox is not None:
+                inbox.notify()
+                inbox.runner.rouse()
+        if self.queue:
+            self.rouse()
 
     def _report_saturation(self) -> None:
         # As on a plain thread, with no lock held: a log processor may use the library.
@@ -191,8 +252,8 @@ class Scheduler:
     # ---- a worker's life
 
     def _work(self, worker: Worker) -> None:
-        worker.ident = _thread.get_ident()
-        here.worker = worker
+        if not self.begins(worker):
+            return
         queue = self.queue
         inbox: Any
         while True:
@@ -224,16 +285,26 @@ class Scheduler:
                 return True
             self.idle.append(worker)
             self.saturated = False
-        if worker.lock.acquire(True, _IDLE_SECONDS):
-            return True
-        with self.lock:
-            if worker in self.idle and len(self.idle) > _KEPT_IDLE:
-                self.idle.remove(worker)
-                self.workers.discard(worker)
-                worker.state = GONE
-                return False
-        worker.lock.acquire()
+        if not worker.lock.acquire(True, _IDLE_SECONDS):
+            with self.lock:
+                if worker in self.idle and len(self.idle) > _KEPT_IDLE:
+                    self.idle.remove(worker)
+                    self.workers.discard(worker)
+                    worker.state = GONE
+                    return False
+            worker.lock.acquire()
+        if worker.state is not RUNNING:
+            self._resume(worker)
         return True
+
+    def _resume(self, worker: Worker) -> None:
+        # It was woken once too often, by `repair`.
+        with self.lock:
+            if worker.state is PARKED:
+                if worker in self.idle:
+                    self.idle.remove(worker)
+                worker.state = RUNNING
+                self.running += 1
 
     def _back(self, worker: Worker) -> None:
         with self.lock:
@@ -251,11 +322,17 @@ class Scheduler:
                     worker.state = GONE
                     self.workers.discard(worker)
                     self.watchdog.orphans.discard(worker)
-                    # Nobody shoots at it any more; what is on its way is taken back.
-                    _set_async_exc(worker.ident, _NOTHING)
                 break
             except ProcessExit:
                 continue
+        # Nobody shoots at it any more. What may still be on its way is replaced by a shot that hits
+        # here: where nothing takes its place, CPython 3.11 and 3.12 look for it for ever, on every
+        # thread, and function calls that are traced (a debugger, coverage) hang.
+        try:
+            while True:
+                _set_async_exc(worker.ident, Unwound)
+        except ProcessExit:
+            pass
         if self.queue and self.running == 0:
             self.start_workers(1)
 
@@ -347,24 +424,35 @@ class Watchdog:
         self.awake = False
         self.orphans: set[Worker] = set()
         self._lock = threading.RLock()
-        self._alarm = _thread.allocate_lock()
-        self._alarm.acquire()
+        self.alarm = _thread.allocate_lock()
+        self.alarm.acquire()
         self._started = False
 
+    def start(self) -> None:
+        """Start its thread, once; it sleeps until it is woken."""
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    thread = threading.Thread(target=self._watch, name="elsa-watchdog", daemon=True)
+                    thread.start()
+                    self._started = True
+
     def wake(self) -> None:
-        with self._lock:
-            self.awake = True
-            if not self._started:
-                self._started = True
-                threading.Thread(target=self._watch, name="elsa-watchdog", daemon=True).start()
-        wake(self._alarm)
+        """Have it look. Only itself says that it is awake: nobody relies on one who is not."""
+        self.start()
+        wake(self.alarm)
 
     def _watch(self) -> None:
+        # Asleep from the first: most programs never need it.
+        self.alarm.acquire()
+        self.awake = True
         quiet = 0
         pause = TICK
         while True:
+            if self.scheduler.struck:
+                self.scheduler.repair()
             started = clock.now()
-            rung = self._alarm.acquire(True, pause)
+            rung = self.alarm.acquire(True, pause)
             late = clock.now() - started - pause
             if self.scheduler.queue:
                 quiet = 0
@@ -378,8 +466,8 @@ class Watchdog:
             elif quiet >= _QUIET_TICKS and pause >= TICK:
                 self.awake = False
                 # Asleep first, then the queue: `push` does it the other way round.
-                if not self.scheduler.queue:
-                    self._alarm.acquire(True, pause if self.orphans else -1)
+                if not self.scheduler.queue and not self.scheduler.struck:
+                    self.alarm.acquire(True, pause if self.orphans else -1)
                 self.awake = True
                 quiet, pause = 0, TICK
             else:
@@ -554,26 +642,36 @@ def _report_orphan(worker: Worker) -> None:
 class OwnThread:
     """A thread of one process's own, in the place of the pool."""
 
-    __slots__ = ("worker",)
+    __slots__ = ("queue", "worker")
 
     def __init__(self) -> None:
-        self.worker = Worker(OWN)
+        self.queue: deque[Any] = deque()  # its one process, when it has mail
+        self.worker: Worker | None = None
 
     def push(self, inbox: Any) -> None:
+        self.queue.append(inbox)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """As the scheduler's."""
         if scheduler.forked:
             return
-        worker = self.worker
-        if worker.inbox is None:
-            worker.inbox = inbox
-            threading.Thread(target=self._work, args=(inbox,), name="elsa-own", daemon=True).start()
-        worker.wake()
+        if self.worker is None:
+            with scheduler.lock:
+                if self.worker is None:
+                    worker = Worker(OWN)
+                    scheduler.start_thread(worker, self._work, "elsa-own")
+                    self.worker = worker
+        wake(self.worker.lock)
 
-    def _work(self, inbox: Any) -> None:
-        worker = self.worker
-        worker.ident = _thread.get_ident()
-        here.worker = worker
+    def _work(self, worker: Worker) -> None:
+        if not scheduler.begins(worker):
+            return
+        queue = self.queue
         while True:
-            worker.lock.acquire()
+            while not queue:
+                worker.lock.acquire()
+            inbox = queue.popleft()
             if not _turn(inbox, worker):
                 scheduler.leave(worker)
                 inbox.end_leftover()
