@@ -20,8 +20,8 @@ from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.driver import (
     POLL_SECONDS,
     check_alive,
-    client_config,
     in_librdkafka,
+    new_client,
     try_out,
 )
 from elsa_actors.kafka.errors import KafkaError, error_of
@@ -49,13 +49,9 @@ _UNKNOWN = (DriverError.UNKNOWN_TOPIC_OR_PART, DriverError._UNKNOWN_TOPIC)
 _TRUE = ("true", "t", "1")  # as librdkafka writes it
 
 
-def check_producer_config(endpoints: str, config: Mapping[str, Any]) -> None:
+def check_producer_config(config: Mapping[str, Any]) -> None:
     """Raise ConfigError when librdkafka makes no producer of this."""
-    try_out(
-        "producer",
-        lambda trouble: DriverProducer(client_config(endpoints, {**OURS, **config}, trouble)),
-        "; enable.idempotence is True where it is not given",
-    )
+    try_out(DriverProducer, (OURS, config), "; enable.idempotence is True where it is not given")
 
 
 class ClientGone(KafkaError):
@@ -234,9 +230,11 @@ class Client(GenServer):
 
     def handle_continue(self, argument: Any) -> Any:
         connection = self.connection
-        config = {**OURS, **connection.config}
-        driver = DriverProducer(client_config(connection.endpoints, config, connection.trouble))
-        idempotent = str(config["enable.idempotence"]).lower() in _TRUE
+        driver = new_client(
+            DriverProducer, connection.endpoints, (OURS, connection.config), connection.trouble
+        )
+        idempotent = connection.config.get("enable.idempotence", OURS["enable.idempotence"])
+        idempotent = str(idempotent).lower() in _TRUE
         shared = SharedProducer(connection.name, driver, idempotent)
         self.shared = connection.shared = process.own(shared, SharedProducer.close)
         self._look_later()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from elsa_actors.kafka.errors import ConfigError, KafkaError, nearest
+from elsa_actors.kafka.errors import ConfigError, nearest
 from elsa_actors.kafka.librdkafka import check_property, property_names
 from elsa_actors.kafka.message_handler import MessageHandler, check_handler
 
@@ -37,13 +37,12 @@ _CALLBACKS = ("oauth_cb", "stats_cb", "throttle_cb")
 _RESERVED = {
     "bootstrap.servers": "give the brokers as endpoints",
     "metadata.broker.list": "give the brokers as endpoints",
-    "group.id": "a group is named by the option 'group' of group_consumer;"
-    " a simple consumer has none",
+    "group.id": "a simple consumer is in no group",
     "auto.offset.reset": "use begin_offset for where to start, and offset_reset_policy for offsets"
     " that are gone",
-    "enable.auto.commit": "committed is what handlers acknowledge, every commit_interval seconds",
-    "auto.commit.enable": "committed is what handlers acknowledge, every commit_interval seconds",
-    "auto.commit.interval.ms": "use commit_interval, in seconds",
+    "enable.auto.commit": "a simple consumer commits nothing; it keeps what handlers acknowledge",
+    "auto.commit.enable": "a simple consumer commits nothing; it keeps what handlers acknowledge",
+    "auto.commit.interval.ms": "a simple consumer commits nothing",
     "enable.auto.offset.store": "stored is what handlers acknowledge",
     "offset.store.method": "offsets are kept by the broker",
     "enable.partition.eof": "the end of a partition is no event here",
@@ -59,10 +58,9 @@ _RESERVED = {
     "on_delivery": "produce returns when every message is delivered, or raises ProduceError",
     "dr_cb": "produce returns when every message is delivered, or raises ProduceError",
     "dr_msg_cb": "produce returns when every message is delivered, or raises ProduceError",
-    "on_commit": "the group manager commits, and logs what fails",
-    "offset_commit_cb": "the group manager commits, and logs what fails",
-    "rebalance_cb": "use assignment_received_handler, assignments_revoked_handler and"
-    " assignments_lost_handler of group_consumer",
+    "on_commit": "a simple consumer commits nothing",
+    "offset_commit_cb": "a simple consumer commits nothing",
+    "rebalance_cb": "a simple consumer is in no group, and has its partitions for good",
 }
 
 _SECRETS = frozenset({"ssl_key", "sasl.oauthbearer.config", "sasl.jaas.config"})
@@ -92,7 +90,7 @@ def parse_endpoints(endpoints: Any) -> str:
     """The endpoints as librdkafka wants them, "host:port,host:port".
 
     Accepted are text of that form, a list of such texts or of (host, port), and a dictionary of
-    hosts and ports; an IPv6 address stands in brackets before a port. Raises KafkaError
+    hosts and ports; an IPv6 address stands in brackets before a port. Raises ConfigError
     (("bad_endpoints", endpoints)) that says which piece is wrong.
 
         >>> parse_endpoints(["localhost:9092", ("::1", 9093)])
@@ -100,7 +98,7 @@ def parse_endpoints(endpoints: Any) -> str:
     """
 
     def refuse(problem: str) -> NoReturn:
-        raise KafkaError(
+        raise ConfigError(
             ("bad_endpoints", endpoints),
             "expected endpoints as 'host:port', ['host:port'], [('host', port)] or {'host': port},"
             f" {problem}",
@@ -201,7 +199,7 @@ def _check_key(key: Any, where: str, own: tuple[str, ...]) -> None:
     if key in _CALLBACKS or key in property_names():
         return
     if key in CONSUMER_KEYS:
-        advice = "; it belongs to a consumer or a group_consumer"
+        advice = "; it belongs to a consumer"
     else:
         # "session_timeout_ms" means "session.timeout.ms", whatever else looks alike.
         known = (*property_names(), *_CALLBACKS, *own)

@@ -126,20 +126,19 @@ _lock = threading.Lock()
 _connections: dict[str, Connection] = {}
 
 
-def enter(connection: Connection) -> None:
+def enter(connection: Connection) -> Any:
     """Make the running process, an ElsaSupervisor, the owner of this connection.
 
-    A name that another living one has stays with that one: the registry, whose name is taken as
-    well, then refuses the start.
+    Returns another living owner whose it is already, and stays; None when there is none.
     """
-    owner = process.current()
     with _lock:
         present = _connections.get(connection.name)
         if present is not None and process.is_alive(present.owner):
-            return
-        connection.owner = owner
+            return present.owner
+        connection.owner = process.current()
         _connections[connection.name] = connection
     process.own(connection, _leave)
+    return None
 
 
 def _leave(connection: Connection) -> None:
@@ -159,12 +158,34 @@ def find(name: str) -> Connection:
 # ---- holders that have lost their supervisor
 
 
+_holders: dict[tuple[str, Any], tuple[Any, Any]] = {}
+"""Who has taken a key, and the ElsaSupervisor it belongs to: a registry dies before it does."""
+
+
 def take_key(connection: str, key: Any, patience: float) -> None:
     """Register the running process; wait for a holder that has lost its supervisor to end.
 
     Raises AlreadyStarted when the holder is well, or takes longer than ``patience`` seconds.
     """
-    registry = registry_of(connection)
+    place, me = (connection, key), process.current()
+    holder, owner = _holders.get(place, (None, None))
+    if holder is not None and not process.is_alive(owner):
+        _await_end(holder, patience)  # Of a tree that was killed, and busy still.
+    _register(registry_of(connection), key, patience)
+    record = _connections.get(connection)
+    if record is not None:
+        taken = _holders[place] = (me, record.owner)
+        process.own((place, taken), _forget)
+
+
+def _forget(entry: tuple[tuple[str, Any], tuple[Any, Any]]) -> None:
+    place, taken = entry
+    if _holders.get(place) is taken:
+        _holders.pop(place, None)
+
+
+def _register(registry: str, key: Any, patience: float) -> None:
+    """Register the running process, once a holder that is an orphan has ended."""
     try:
         Registry.register(registry, key)
     except NameTaken as taken:
@@ -182,6 +203,10 @@ def outlive(holder: Any, patience: float) -> None:
     """
     if not _is_orphan(holder):
         raise AlreadyStarted(holder)
+    _await_end(holder, patience)
+
+
+def _await_end(holder: Any, patience: float) -> None:
     watch = process.monitor(holder)
     try:
         process.receive(lambda m: isinstance(m, Down) and m.ref is holder, patience)

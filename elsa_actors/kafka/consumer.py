@@ -5,22 +5,24 @@ The original: https://hexdocs.pm/elsa/Elsa.Consumer.html
 
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
 from confluent_kafka import Consumer as DriverConsumer
 from confluent_kafka import KafkaError as DriverError
 from confluent_kafka import Message as DriverMessage
 
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.config import ConsumerOptions
-from elsa_actors.kafka.connection import Connection, take_key, via
-from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, try_out
+from elsa_actors.kafka.connection import Connection, take_key
+from elsa_actors.kafka.driver import POLL_SECONDS, new_client, try_out
 from elsa_actors.kafka.errors import KafkaError, described
 from elsa_actors.otp.backoff import Backoff
 from elsa_actors.otp.gen_server import GenServer, cast
@@ -40,14 +42,15 @@ HELD_MOST = 2 * READ_AT_ONCE
 """So many messages are held back for a worker that has had its fill; then comes a pause."""
 STALL_SECONDS = 5.0
 """How often a partition is looked at from which nothing comes."""
-SILENT_MOST = 2
-"""So many partitions without an answer end a look: each takes a second."""
 RESOLVE_SECONDS = 1.0
-"""How long a broker may take to tell an offset: nothing is read meanwhile."""
+"""How long the brokers may take to tell offsets: nothing is read meanwhile."""
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
 RESOLVE_AGAIN_SECONDS = 0.5
+GATHER_SECONDS = 0.01
+"""How long one who wants to hear where it begins waits for others who do."""
 
 READ = "read"
+RESOLVE = "resolve"
 
 OURS = {
     "enable.auto.commit": False,
@@ -62,19 +65,16 @@ Key = tuple[str, int]
 """A topic and a partition."""
 
 
-def _driver(connection: Connection, options: ConsumerOptions, trouble: Trouble) -> DriverConsumer:
-    config = {
-        **OURS,
-        **connection.config,
-        **options.config,
-        "group.id": f"elsa-{connection.name}",  # librdkafka wants one, and here it joins none.
-    }
-    return DriverConsumer(client_config(connection.endpoints, config, trouble))
+def _config(connection: Connection, options: ConsumerOptions) -> Iterator[Mapping[str, Any]]:
+    yield OURS
+    yield connection.config
+    yield options.config
+    yield {"group.id": f"elsa-{connection.name}"}  # librdkafka wants one, and here it joins none.
 
 
 def check_consumer_config(connection: Connection, options: ConsumerOptions) -> None:
     """Raise ConfigError when librdkafka makes no consumer of this."""
-    try_out("consumer", lambda trouble: _driver(connection, options, trouble))
+    try_out(DriverConsumer, _config(connection, options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,18 @@ class Consumer(GenServer):
         """
         connections.find(connection)
         _check_offset(offset)
-        cast(via(connection, ("worker", group, topic, partition)), Acked(generation_id, offset))
+        worker = connections.holder(connection, ("worker", group, topic, partition))
+        if worker is None:
+            log.warning(
+                "ack_dropped",
+                connection=connection,
+                topic=topic,
+                partition=partition,
+                generation_id=generation_id,
+                offset=offset,
+            )
+        else:
+            cast(worker, Acked(generation_id, offset))
 
     def init(self, connection: str, options: ConsumerOptions) -> Ok:
         self.connection = connections.find(connection)
@@ -179,14 +190,20 @@ class Consumer(GenServer):
         self.driver: Any = None
         self._next_look = 0.0
         self._reading: Timer | None = None
-        self._resolving: dict[Key, Backoff] = {}
-        self._silent: set[Key] = set()
+        self._unresolved: dict[Key, Subscribe] = {}  # of those who wait to hear where they begin
+        self._resolving: Timer | None = None
+        self._patience = Backoff(RESOLVE_AGAIN_SECONDS, 5.0)
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
     def handle_continue(self, argument: Any) -> Any:
         connection = self.connection
-        self.driver = _driver(connection, self.options, connection.trouble)
+        self.driver = new_client(
+            DriverConsumer,
+            connection.endpoints,
+            _config(connection, self.options),
+            connection.trouble,
+        )
         process.own(self.driver, DriverConsumer.close)
         self._learn(self.options.topic)
         return NoReply(self._then_read())
@@ -212,8 +229,9 @@ class Consumer(GenServer):
                     return Stop(("stalled", *stalled))
             return NoReply(self._then_read())
         match message:
-            case Subscribe():
-                self._subscribe(message)
+            case "resolve":
+                self._resolving = None
+                self._resolve()
             case Down(ref=ref):
                 for key, feed in tuple(self.feeds.items()):
                     if feed.worker is ref:
@@ -228,44 +246,85 @@ class Consumer(GenServer):
 
     def _subscribe(self, request: Subscribe) -> None:
         key = (request.topic, request.partition)
-        # First: its successor may be reading already when a dead worker's request is tried again.
         if not process.is_alive(request.worker):
-            self._resolving.pop(key, None)
             return
-        feed = self.feeds.get(key)
-        if feed is not None:
-            if feed.worker is request.worker and feed.number > request.number:
-                return  # It has asked anew while this one waited for its offset.
+        if key in self.feeds:
             self._drop(key)
-        offset = self._resolve(key, request)
-        if offset is None:
-            # Ever rarer: nothing is read while a silent broker is asked.
-            pause = self._resolving.setdefault(key, Backoff(RESOLVE_AGAIN_SECONDS, 5.0))
-            process.send_after(process.current(), request, pause.next())
-            self._read()  # Others who wait for an offset may be next.
-            return
-        self._resolving.pop(key, None)
+        self._unresolved.pop(key, None)
+        if isinstance(request.offset, int):
+            self._feed(key, request, request.offset)
+        elif request.offset == "earliest" and not request.keep:
+            self._feed(key, request, OFFSET_BEGINNING)
+        else:
+            # Those of all partitions ask together, once all there are have said so.
+            self._unresolved[key] = request
+            self._resolve_in(GATHER_SECONDS)
+
+    def _feed(self, key: Key, request: Subscribe, offset: int) -> None:
         watch = process.monitor(request.worker)
         self.feeds[key] = Feed(request.worker, watch, request.number, offset)
         self.driver.incremental_assign([TopicPartition(*key, offset)])
 
-    def _resolve(self, key: Key, request: Subscribe) -> int | None:
-        """The offset as librdkafka wants it; None when no broker can tell now."""
-        if isinstance(request.offset, int):
-            return request.offset
-        if request.offset == "earliest" and not request.keep:
-            return OFFSET_BEGINNING
-        # Once: whatever is written from now on is read, whoever dies before it is.
+    def _resolve_in(self, seconds: float) -> None:
+        if self._resolving is None:
+            self._resolving = process.send_after(process.current(), RESOLVE, seconds)
+
+    def _resolve(self) -> None:
+        """Begin to read those of the waiting of whom the brokers tell where they begin."""
+        for key, request in tuple(self._unresolved.items()):
+            if not process.is_alive(request.worker):
+                del self._unresolved[key]
+        for which, word in ((OFFSET_BEGINNING, "earliest"), (OFFSET_END, "latest")):
+            keys = [key for key, asked in self._unresolved.items() if asked.offset == word]
+            for key, offset in self._offsets(keys, which, tell=True).items():
+                request = self._unresolved.pop(key)
+                if process.is_alive(request.worker):
+                    # Once: whatever is written from now on is read, whoever dies before it is.
+                    self.connection.positions.put(*key, offset)
+                    self._feed(key, request, offset)
+        if self._unresolved:
+            # Ever rarer: nothing is read while a silent broker is asked.
+            self._resolve_in(self._patience.next())
+            self._read()
+        else:
+            self._patience.reset()
+
+    def _offsets(self, keys: Iterable[Key], which: int, tell: bool = False) -> dict[Key, int]:
+        """The first or the last offsets of partitions, of which the brokers tell them in a second.
+
+        All are asked for at once: each request waits behind a fetch that waits for messages.
+        """
+        wanted = [TopicPartition(*key, which) for key in keys]
+        if not wanted:
+            return {}
         try:
-            ends = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
+            found = self.driver.offsets_for_times(wanted, RESOLVE_SECONDS)
         except KafkaException as error:
-            self._tell(key, error.args[0])
-            if error.args[0].code() != DriverError._TIMED_OUT:
-                self._learn(key[0])  # It may not know the partition yet.
-            return None
-        offset = int(ends[0] if request.offset == "earliest" else ends[1])
-        self.connection.positions.put(*key, offset)
-        return offset
+            if tell:
+                self._tell((wanted[0].topic, wanted[0].partition), error.args[0])
+            found = self._one_by_one(wanted)
+        offsets = {}
+        for one in found:
+            key = (one.topic, one.partition)
+            if one.error is None:
+                offsets[key] = int(one.offset)
+            elif tell:
+                self._tell(key, one.error)
+        if tell and len(offsets) < len(found):
+            self._learn(self.options.topic)  # It may not know the partition yet.
+        return offsets
+
+    def _one_by_one(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        # One silent broker keeps the answers of all others back. Each time others come first.
+        found: list[TopicPartition] = []
+        until = clock.now() + RESOLVE_SECONDS
+        random.shuffle(wanted)
+        for one in wanted:
+            if clock.now() >= until:
+                break
+            with suppress(KafkaException):
+                found += self.driver.offsets_for_times([one], RESOLVE_SECONDS)
+        return found
 
     def _drop(self, key: Key) -> None:
         feed = self.feeds.pop(key)
@@ -322,29 +381,25 @@ class Consumer(GenServer):
         """
         if self.connection.trouble.down:
             return None
-        silent: set[Key] = set()
-        # Those of silent brokers last: each takes a second.
-        for key, feed in sorted(self.feeds.items(), key=lambda item: item[0] in self._silent):
-            if feed.paused or feed.held:
-                continue
-            try:
-                position = self._position(key, feed)
-                low, high = self.driver.get_watermark_offsets(TopicPartition(*key), RESOLVE_SECONDS)
-            except KafkaException:
-                silent.add(key)  # Its broker does not answer; that is told elsewhere.
-                if len(silent) == SILENT_MOST:
-                    break
-                continue
-            position = max(position, low)
-            if high <= position:
+        behind: dict[Key, int] = {}
+        reading = {key: feed for key, feed in self.feeds.items() if not (feed.paused or feed.held)}
+        for key, end in self._offsets(reading, OFFSET_END).items():
+            feed = reading[key]
+            if end > self._position(key, feed):
+                behind[key] = end
+            else:
+                feed.behind_at, feed.reassigned = None, False
+        for key, first in self._offsets(behind, OFFSET_BEGINNING).items():
+            feed, end = reading[key], behind[key]
+            position = max(self._position(key, feed), first)
+            if end <= position:
                 feed.behind_at, feed.reassigned = None, False
             elif feed.behind_at != position:
                 feed.behind_at = position  # It may come yet: look again.
             elif feed.reassigned:
                 return key
             else:
-                self._begin_anew(key, feed, position, high)
-        self._silent = silent
+                self._begin_anew(key, feed, position, end)
         return None
 
     def _position(self, key: Key, feed: Feed) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,8 @@ from confluent_kafka import KafkaException
 from elsa_actors.kafka.errors import ConfigError
 from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.exits import ProcessExit
-from elsa_actors.runtime.scheduler import check_fork, here
-from elsa_actors.runtime.waiting import blocking
+from elsa_actors.runtime.scheduler import check_fork, here, wake
+from elsa_actors.runtime.waiting import blocking, new_slot, wait
 
 log = structlog.get_logger("elsa_actors")
 
@@ -30,6 +30,9 @@ SETTLING_SECONDS = 3.0
 """So long after an outage one client may still tell of it when another is answered already."""
 QUIET_SECONDS = 30.0
 """The same trouble is reported again after so long, not before."""
+
+CLOSE_SECONDS = 1.0
+"""How long a call waits for the end of the client that was made for it."""
 
 _UNANSWERED = ("stats_cb", "throttle_cb")  # the user's callbacks whose answer nobody needs
 
@@ -133,31 +136,72 @@ class ClientLog(logging.Logger):
             )
 
 
-def client_config(endpoints: str, config: Mapping[str, Any], trouble: Trouble) -> dict[str, Any]:
-    """The configuration of one client; ``config`` holds the user's keys, which win over ours."""
-    return {
-        "log.connection.close": False,
-        "socket.keepalive.enable": True,
-        **config,
-        **{key: guarded(config[key]) for key in _UNANSWERED if key in config},
-        "bootstrap.servers": endpoints,
-        "logger": ClientLog(trouble),
-        "error_cb": guarded(trouble.heard),
-    }
+def new_client(
+    kind: Callable[[dict[str, Any]], Any],
+    endpoints: str | None,
+    parts: Iterable[Mapping[str, Any]],
+    trouble: Trouble,
+) -> Any:
+    """A client of librdkafka's; of the ``parts`` of its configuration, the user's win over ours.
+
+    Raises KafkaException when librdkafka makes none of it. No frame of its traceback holds a
+    configuration: there may be passwords in it, and there are logs that show what frames hold.
+    """
+    try:
+        return kind(client_config(endpoints, parts, trouble))
+    except KafkaException as raised:
+        error = raised.args[0]
+    del parts
+    raise KafkaException(error)
 
 
-def try_out(kind: str, make: Callable[[Trouble], Any], advice: str = "") -> None:
+def client_config(
+    endpoints: str | None, parts: Iterable[Mapping[str, Any]], trouble: Trouble
+) -> dict[str, Any]:
+    """The configuration of one client; later parts win over earlier ones."""
+    config: dict[str, Any] = {"log.connection.close": False, "socket.keepalive.enable": True}
+    for part in parts:
+        config |= part
+    config |= {key: guarded(config[key]) for key in _UNANSWERED if key in config}
+    config |= {"logger": ClientLog(trouble), "error_cb": guarded(trouble.heard)}
+    return config if endpoints is None else config | {"bootstrap.servers": endpoints}
+
+
+def close_in_time(close: Callable[[], Any]) -> None:
+    """Close a client, and wait for that a second at most.
+
+    Closing waits for the look-up of a broker's name, and a name server that is away takes long.
+    """
+    closed = new_slot()
+
+    def run() -> None:
+        try:
+            close()
+        except KafkaException:
+            pass  # The fatal error that it has ended of.
+        finally:
+            wake(closed)
+
+    threading.Thread(target=run, name="elsa-close", daemon=True).start()
+    wait(closed, CLOSE_SECONDS)
+
+
+def try_out(
+    kind: Callable[[dict[str, Any]], Any], parts: Iterable[Mapping[str, Any]], advice: str = ""
+) -> None:
     """Raise ConfigError (("bad_config", text)) when librdkafka makes no client of a configuration.
 
     Each key may be well and two of them contradict each other, or name a file that is not there.
     """
     try:
-        driver = make(Trouble("check", quiet=True))
+        # Without endpoints: closing waits for the look-up of their names, however long it takes.
+        driver = new_client(kind, None, parts, Trouble("check", quiet=True))
     except KafkaException as error:
         text = error.args[0].str()
         raise ConfigError(
             ("bad_config", text),
-            f"librdkafka makes no {kind} of this configuration: {text}{advice}",
+            f"librdkafka makes no {getattr(kind, '__name__', 'client').lower()} of this"
+            f" configuration: {text}{advice if 'idempotence' in text else ''}",
         ) from None
     driver.close()
 

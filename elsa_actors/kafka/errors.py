@@ -26,6 +26,10 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "the message is larger than the topic or the client allows",
         ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"),
     ),
+    "client_down": (
+        "the client ended before it heard what became of it",
+        ("_PURGE_QUEUE", "_PURGE_INFLIGHT", "_DESTROY"),
+    ),
     "queue_full": ("too many messages wait to be sent", ("_QUEUE_FULL",)),
     "fenced": (
         "another client has taken this one's place",
@@ -86,7 +90,7 @@ def reason_of(error: confluent_kafka.KafkaError) -> Any:
     """A short, stable reason for an error of librdkafka.
 
     A plain word for the common ones ("timeout", "no_broker", "message_too_large", "queue_full",
-    "fenced", "not_authenticated", "not_authorized"), ``("kafka", name)`` for all others.
+    "client_down", "fenced", "not_authenticated", "not_authorized"), ``("kafka", name)`` for others.
     """
     name = error.name()
     return _WORD_OF.get(name, ("kafka", name))
@@ -99,6 +103,10 @@ def in_words(reason: Any) -> str:
             return _WORDS[reason][0]
         case ("kafka", str() as name):
             return f"the broker or librdkafka said {name}"
+        case ("producer_down", why):
+            return f"its producer ended before it heard what became of it: {in_words(why)}"
+        case ("unknown_topic", topic):
+            return f"the broker knows no topic {topic!r}"
         case BaseException():
             return f"{type(reason).__name__}: {reason}"
     return reason if isinstance(reason, str) else repr(reason)
@@ -144,12 +152,12 @@ def _undelivered(sent: int, failed: Sequence[Any], why: str) -> str:
 # ---- what is not there
 
 
-def unknown_topic(topic: Any, known: Iterable[str] = ()) -> KafkaError:
+def unknown_topic(topic: Any, known: Iterable[str] = (), is_needed: bool = True) -> KafkaError:
     """Nobody has this topic; the nearest of the ``known`` ones is shown."""
+    advice = "; create it first: create_topic(endpoints, topic)" if is_needed else ""
     return KafkaError(
         ("unknown_topic", topic),
-        f"the broker knows no topic {topic!r}{nearest(topic, known)};"
-        " create it first: create_topic(endpoints, topic)",
+        f"the broker knows no topic {topic!r}{nearest(topic, known)}{advice}",
     )
 
 

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as DriverMessage
 
 from elsa_actors.kafka.config import check_topic
-from elsa_actors.kafka.driver import POLL_SECONDS, in_librdkafka
+from elsa_actors.kafka.driver import POLL_SECONDS, close_in_time, in_librdkafka
 from elsa_actors.kafka.errors import (
     ConfigError,
     KafkaError,
@@ -384,7 +384,7 @@ class _Reader(ShortLived):
     def close(self) -> None:
         """End librdkafka's threads."""
         if self._pid == os.getpid():
-            self.driver.close()
+            close_in_time(self.driver.close)
         else:
             # A forked child has none of the threads that closing, or forgetting it, waits for.
             _inherited.append(self.driver)

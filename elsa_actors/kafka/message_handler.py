@@ -97,6 +97,8 @@ def check_handler(handler: Any, where: str) -> type[MessageHandler]:
             f"{expected} whose {found[0]} is a plain function, that of {handler.__qualname__}"
             " is async; call asyncio.run(...) in it"
         )
+    elif found := _misfits(handler):
+        problem = f"{expected} {found[0]}"
     else:
         return handler
     raise ConfigError(("bad_value", "handler", handler), problem)
@@ -108,6 +110,34 @@ _CALLBACKS = ("init", "handle_messages", "terminate")
 def _is_async(handler: type[MessageHandler], name: str) -> bool:
     function = getattr(handler, name)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _misfits(handler: type[MessageHandler]) -> list[str]:
+    """What of a handler cannot be called as it will be: found out here, not from crash to crash."""
+    found = []
+    if not _takes(handler):
+        found.append(
+            f"that is made without arguments, {handler.__qualname__} wants some;"
+            " give them as handler_init_args, and take them in init(self, args)"
+        )
+    for name, argument in zip(_CALLBACKS, ("args", "messages", "reason"), strict=True):
+        function = inspect.getattr_static(handler, name)
+        if inspect.isfunction(function) and not _takes(function, None, None):
+            found.append(
+                f"whose {name} takes (self, {argument}), that of {handler.__qualname__} takes"
+                f" {inspect.signature(function)}"
+            )
+    return found
+
+
+def _takes(function: Any, *arguments: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # It does not say what it takes.
+    return True
 
 
 def ack_of(answer: Any, messages: list[Message]) -> int | None:

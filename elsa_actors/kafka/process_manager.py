@@ -217,6 +217,7 @@ class ProcessManager(GenServer):
         self.waits_for_partition: set[str] = set()
         self.looking = Backoff(min=0.1, max=LOOK_AGAIN_SECONDS)
         self.waiting: list[Any] = []
+        self.starting: list[tuple[str, Any]] = []  # who wants to hear of a topic's new Producers
         self._look_timer: Timer | None = None
         return Ok(then=Continue(LOOK))
 
@@ -227,7 +228,12 @@ class ProcessManager(GenServer):
     def handle_call(self, request: Any, sender: Any) -> Any:
         match request:
             case StartProducer(topic, poll):
-                return Reply(self._start_producer(topic, poll))
+                answer = self._start_producer(topic, poll)
+                if answer is not None:
+                    return Reply(answer)
+                self.starting.append((topic, sender))
+                self._tell_if_ready()
+                return NoReply()
             case WhenReady():
                 self.waiting = [other for other in self.waiting if not other.abandoned]
                 self.waiting.append(sender)
@@ -357,8 +363,11 @@ class ProcessManager(GenServer):
     # ---- producers
 
     def _start_producer(self, topic: str, poll: float) -> Any:
+        """What to answer; None: that its Producers run, when they do."""
         connection = self.plan.connection
         if topic in connection.producing:
+            if connection.producing.partitions(topic) == 0:
+                return ("unknown_topic", topic)
             return ("already_started", self._refs(topic))
         try:
             count = client.topics(self.name).get(topic, 0)
@@ -372,12 +381,17 @@ class ProcessManager(GenServer):
         connection.producing.add(topic)
         self._count(topic, count)
         self._look_in(LOOK_AGAIN_SECONDS)  # Not later: another topic may be missing.
-        return ("ok", self._refs(topic))
+        return None
 
     def _refs(self, topic: str) -> list[Any]:
         return [post.ref for key, post in sorted(self.posts.items()) if key[0] == topic]
 
     def _tell_if_ready(self) -> None:
+        for topic, sender in tuple(self.starting):
+            refs = self._refs(topic)
+            if sender.abandoned or all(ref is not None for ref in refs):
+                self.starting.remove((topic, sender))
+                reply(sender, ("ok", refs))
         if not self.waiting:
             return
         all_there = all(self.counts.get(topic) for topic in self.plan.topics())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,13 @@ from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka.client import OURS, ClientGone, Evidence
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
 from elsa_actors.kafka.connection import Connection
-from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, in_librdkafka
+from elsa_actors.kafka.driver import (
+    POLL_SECONDS,
+    Trouble,
+    check_alive,
+    close_in_time,
+    in_librdkafka,
+)
 from elsa_actors.kafka.errors import (
     KafkaError,
     ProduceError,
@@ -394,6 +400,8 @@ class _Tree(_Way):
             if not batch.begun and self.left():
                 return True
             self.reason = ("producer_down", error.reason)
+            if self.connection.producing.partitions(self.topic) == 0:
+                self.reason = ("unknown_topic", self.topic)  # That is why it has ended.
         return False
 
     def _send(self, batch: Batch) -> Request | None:
@@ -445,6 +453,7 @@ class _Alone(_Way):
         driver = self.client.driver
         waiting = batches
         while not all(batch.done for batch in batches):
+            check_alive()  # What a dead process still runs produces nothing.
             try:
                 waiting = [b for b in waiting if not b.hand_over(driver, self.topic, self.evidence)]
                 self.evidence.other_requests()
@@ -457,6 +466,10 @@ class _Alone(_Way):
                 return
 
     def close(self) -> None:
-        with suppress(KafkaException):  # The one that it has ended of.
-            self.client.driver.purge()
-            self.client.driver.close()
+        driver = self.client.driver
+
+        def end() -> None:
+            driver.purge()
+            driver.close()
+
+        close_in_time(end)

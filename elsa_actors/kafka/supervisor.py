@@ -124,10 +124,13 @@ class ElsaSupervisor(Supervisor):
 
     def init(self, record: Connection, options: ConsumerOptions | None) -> Supervise:
         _outlive_the_last(record)
-        connections.enter(record)
+        registry = Registry.child_spec(name=record.registry, keys="unique") | {"id": "registry"}
+        owner = connections.enter(record)
+        if owner is not None:  # Also while it starts its registry again, and the name is free.
+            registry["start"] = (_refuse, [owner])
         name = record.name
         children = [
-            Registry.child_spec(name=record.registry, keys="unique") | {"id": "registry"},
+            registry,
             PositionsKeeper.child_spec(name) | {"id": "positions"},
             Wrapper.child_spec(
                 mfa=(Client, "start_link", [name]),
@@ -234,11 +237,15 @@ def _record(
         parse_endpoints(endpoints),
         producer_config(producers, check_config(config, f"connection {connection!r}")),
     )
-    check_producer_config(record.endpoints, record.config)
+    check_producer_config(record.config)
     for options in producers:
         record.producing.add(options.topic)
         record.poll[options.topic] = options.poll
     return record
+
+
+def _refuse(owner: Any) -> None:
+    raise AlreadyStarted(owner)
 
 
 def _outlive_the_last(record: Connection) -> None:

@@ -16,7 +16,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from elsa_actors.kafka.config import check_topic, names_connection, parse_endpoints
-from elsa_actors.kafka.driver import POLL_SECONDS, Trouble, client_config, in_librdkafka
+from elsa_actors.kafka.driver import (
+    POLL_SECONDS,
+    Trouble,
+    close_in_time,
+    in_librdkafka,
+    new_client,
+)
 from elsa_actors.kafka.errors import ConfigError, KafkaError, error_of, reason_of, unknown_topic
 from elsa_actors.runtime import process
 from elsa_actors.runtime.clock import clock
@@ -121,7 +127,7 @@ def delete_topic(endpoints: Any, topic: str, timeout: float | None = None) -> No
             )[topic]
         )
         if error is not None and error.code() == DriverError.UNKNOWN_TOPIC_OR_PART:
-            raise unknown_topic(topic)
+            raise unknown_topic(topic, brokers.topics(), is_needed=False)
         if error is not None:
             raise error_of(error, f"could not delete topic {topic!r}")
         while topic in brokers.topics():
@@ -159,7 +165,7 @@ def topic_exists(endpoints: Any, topic: str, timeout: float | None = None) -> bo
 def endpoints_of(endpoints: Any) -> str:
     """The endpoints as librdkafka wants them; these calls take no connection's name."""
     if names_connection(endpoints):
-        raise KafkaError(
+        raise ConfigError(
             ("bad_endpoints", endpoints),
             f"expected endpoints, for example 'localhost:9092' or ['localhost:9092'],"
             f" got: {endpoints!r}; without a port it would be the name of a connection, and this"
@@ -215,7 +221,7 @@ class ShortLived:
         self.trouble = Trouble(endpoints, quiet=True)
         # Only here, and never a local variable or an argument: the frames that an error keeps would
         # keep an AdminClient, which has no close and ends with the last reference to it.
-        self.driver: Any = make(client_config(endpoints, {**OURS, **config}, self.trouble))
+        self.driver: Any = new_client(make, endpoints, (OURS, config), self.trouble)
 
     def metadata(self, deadline: float) -> Any:
         """All that the brokers say of themselves and their topics.
@@ -320,7 +326,10 @@ class _Brokers(ShortLived):
         process.sleep(LOOK_AGAIN_SECONDS)
 
     def close(self) -> None:
+        # It ends when nothing refers to it any more.
+        last = [self.driver]
         self.driver = None
+        close_in_time(last.clear)
 
 
 def _is_ready(found: Any, partitions: int) -> bool:

@@ -23,7 +23,7 @@ from elsa_actors.kafka.message import messages_of
 from elsa_actors.kafka.message_handler import MessageHandler, ack_of
 from elsa_actors.kafka.offsets import Offsets, offsets_of
 from elsa_actors.otp.gen_server import GenServer, cast
-from elsa_actors.otp.results import Continue, NoReply, Ok, Stop
+from elsa_actors.otp.results import UNSET, Continue, NoReply, Ok, Stop
 from elsa_actors.runtime import process
 from elsa_actors.runtime.errors import ReceiveTimeout
 from elsa_actors.runtime.exits import Down, Exit, is_word
@@ -65,7 +65,8 @@ class Worker(GenServer):
         answer = handler.init(self.options.handler_init_args)
         if not isinstance(answer, Ok):
             return Stop(("bad_return_value", answer))
-        handler.state = answer.state
+        if answer.state is not UNSET:
+            handler.state = answer.state
         self.handler = handler
         self._go_on()
         return NoReply()

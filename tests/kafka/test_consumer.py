@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from elsa_actors import Agent, DynamicSupervisor, Supervisor, debug, process
-from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError, process_manager
+from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError, Random, process_manager
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import consumer as consumer_module
 from elsa_actors.kafka.consumer import Subscribe
@@ -748,3 +748,35 @@ def test_a_request_that_waits_for_its_offset_does_not_replace_a_newer_one():
             shop.produce("orders", ["a", "b"])
             assert seen.wait_for(2) == [b"a", b"b"]
             wait_until(lambda: feed(shop, "orders")["waiting"] == 0)
+
+
+def test_where_partitions_end_is_asked_in_few_requests(embedded, new_topic, monkeypatch):
+    """Each request may wait behind a fetch that waits for messages; nothing is read meanwhile."""
+    asked: list[int] = []
+
+    class Asking(consumer_module.DriverConsumer):
+        def offsets_for_times(self, partitions: list[Any], *options: Any) -> Any:
+            asked.append(len(partitions))
+            return super().offsets_for_times(partitions, *options)
+
+        def get_watermark_offsets(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("one by one")
+
+    monkeypatch.setattr(consumer_module, "DriverConsumer", Asking)
+    monkeypatch.setattr(consumer_module, "GATHER_SECONDS", 1.0)
+    monkeypatch.setattr(consumer_module, "STALL_SECONDS", 0.05)
+    topic = new_topic(embedded, 30)
+    seen = Collector()
+    with tree(
+        embedded,
+        producer={"topic": topic},
+        consumer=consumer(topic, seen, begin_offset="latest"),
+    ) as shop:
+        positions = connections.find(shop.connection).positions
+        wait_until(lambda: len(positions.all()) == 30)
+        assert len(asked) <= 3
+        shop.produce(topic, ["a"] * 60, partitioner=Random)
+        seen.wait_for(60)
+        del asked[:]
+        wait_until(lambda: asked)
+        assert asked[0] == 30

@@ -5,15 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any
+import traceback
+from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import KafkaError as DriverError
+from confluent_kafka import KafkaException
 from confluent_kafka import Producer as DriverProducer
 
 from elsa_actors import Task, process
 from elsa_actors.kafka import driver
-from elsa_actors.kafka.driver import ClientLog, Trouble, client_config, guarded, in_librdkafka
+from elsa_actors.kafka.driver import (
+    ClientLog,
+    Trouble,
+    client_config,
+    close_in_time,
+    guarded,
+    in_librdkafka,
+    new_client,
+    try_out,
+)
+from elsa_actors.kafka.errors import ConfigError
 from tests.kafka.trees import SOON, no_new_librdkafka_threads, stays, wait_until
 
 DOWN = DriverError(DriverError._ALL_BROKERS_DOWN)
@@ -103,7 +115,7 @@ def test_a_callback_that_raises_is_logged_and_goes_no_further(log_events):
 def test_a_users_keys_go_before_ours_and_never_before_the_brokers():
     """The library sets where it connects and where its log goes."""
     given = {"socket.keepalive.enable": False, "bootstrap.servers": "elsewhere:1"}
-    config = client_config("here:1", given, Trouble("shop"))
+    config = client_config("here:1", [given], Trouble("shop"))
     assert config["socket.keepalive.enable"] is False
     assert config["bootstrap.servers"] == "here:1"
     assert isinstance(config["logger"], ClientLog)
@@ -112,7 +124,7 @@ def test_a_users_keys_go_before_ours_and_never_before_the_brokers():
 def test_a_client_of_this_configuration_writes_nothing_to_stderr(capfd, log_events):
     """What it has to say of a broker that is not there goes to structlog."""
     with no_new_librdkafka_threads():
-        driver = DriverProducer(client_config("127.0.0.1:1", {}, Trouble("shop")))
+        driver = DriverProducer(client_config("127.0.0.1:1", [], Trouble("shop")))
         wait_until(lambda: driver.poll(0.05) or "kafka_unreachable" in names(log_events))
         driver.close()
     captured = capfd.readouterr()
@@ -181,3 +193,49 @@ def test_an_outage_that_one_client_tells_late_is_not_told_twice(log_events):
     trouble.heard(DriverError(DriverError._ALL_BROKERS_DOWN))
     trouble.is_down()  # Nobody answered.
     assert [event["event"] for event in log_events] == [*names, "kafka_unreachable"]
+
+
+class Refusing:
+    """A kind of client that librdkafka makes none of."""
+
+    given: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        Refusing.given = config
+        raise KafkaException(DriverError(DriverError._INVALID_ARG, "no such file"))
+
+
+@pytest.mark.parametrize("endpoints", ["here:1", None])
+def test_no_frame_of_a_client_that_is_not_made_holds_a_password(endpoints):
+    """There are logs that show what the frames of a traceback hold."""
+    parts = ({"sasl.password": "tea"}, {"client.id": "shop"})
+    with pytest.raises(KafkaException) as raised:
+        new_client(Refusing, endpoints, iter(parts), Trouble("shop"))
+    assert Refusing.given["sasl.password"] == "tea"
+    frames = traceback.walk_tb(raised.value.__traceback__)
+    ours = [frame for frame, _ in frames if "elsa_actors/kafka" in frame.f_code.co_filename]
+    assert [frame.f_code.co_name for frame in ours] == ["new_client"]
+    assert "tea" not in repr([frame.f_locals for frame in ours])
+
+
+def test_a_configuration_is_tried_out_without_endpoints():
+    """Closing waits for the look-up of their names, and a start does not wait for a name server."""
+    with pytest.raises(ConfigError, match="no refusing of this configuration") as raised:
+        try_out(Refusing, [{"client.id": "shop"}])
+    assert raised.value.reason[0] == "bad_config"
+    assert "bootstrap.servers" not in Refusing.given
+
+
+def test_a_client_that_takes_long_to_close_is_left_behind(monkeypatch):
+    """A call is over in its time, whatever a name server does."""
+    monkeypatch.setattr(driver, "CLOSE_SECONDS", 0.05)
+    may_end, ended = threading.Event(), threading.Event()
+
+    def close() -> None:
+        assert may_end.wait(10.0)
+        ended.set()
+
+    close_in_time(close)
+    assert not ended.is_set()
+    may_end.set()
+    assert ended.wait(10.0)

@@ -147,7 +147,12 @@ def test_error_of_says_what_failed():
         ("timeout", "no answer came in time"),
         (("kafka", "ILLEGAL_GENERATION"), "the broker or librdkafka said ILLEGAL_GENERATION"),
         ("elsewhere", "elsewhere"),
-        (("unknown_topic", "t"), "('unknown_topic', 't')"),
+        (("unknown_topic", "t"), "the broker knows no topic 't'"),
+        (
+            ("producer_down", "killed"),
+            "its producer ended before it heard what became of it: killed",
+        ),
+        (("another", "t"), "('another', 't')"),
         (ValueError("bad"), "ValueError: bad"),
     ],
 )

@@ -17,6 +17,7 @@ from elsa_actors.kafka import (
     produce,
     producers_ready,
 )
+from elsa_actors.kafka import connection as connections
 from elsa_actors.otp.gen_server import system_call
 from tests.kafka.trees import (
     SOON,
@@ -526,3 +527,44 @@ def test_partition_that_is_not_there_is_told_once(embedded, new_topic, log_event
         assert stays(
             lambda: len([e for e in log_events if e["event"] == "partition_missing"]) == 1, 0.5
         )
+
+
+def test_a_second_tree_is_refused_also_while_the_first_starts_its_registry_again(embedded):
+    """The name of the registry is free for a moment then; the connection is not."""
+    with tree(embedded, producer=[]) as shop:
+        debug.suspend(shop.ref)
+        shop.kill(process.whereis(ElsaSupervisor.registry(shop.connection)))
+        with pytest.raises(StartError, match="already_started"):
+            ElsaSupervisor.start_link(endpoints=embedded.endpoints, connection=shop.connection)
+        assert connections.find(shop.connection).owner is shop.ref
+        debug.resume(shop.ref)
+        wait_until(lambda: process.whereis(ElsaSupervisor.registry(shop.connection)))
+        assert process.is_alive(shop.ref)
+
+
+def test_start_producer_answers_when_the_producers_run(embedded, new_topic):
+    """Not before: they may be restarted just now."""
+    with tree(embedded, producer=[]) as shop:
+        topic = new_topic(embedded, 2)
+        Supervisor.terminate_child(shop.name, "producers")
+        answers: list[Any] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(
+                ElsaSupervisor.start_producer(shop.connection, topic=topic)
+            )
+        )
+        caller.start()
+        assert stays(lambda: not answers)
+        Supervisor.restart_child(shop.name, "producers")
+        caller.join(SOON)
+        [refs] = answers
+        assert [process.is_alive(ref) for ref in refs] == [True, True]
+
+
+def test_start_producer_of_a_listed_topic_that_is_missing_says_so(embedded):
+    """It has no producers, already or not."""
+    with tree(embedded, ready=False, producer={"topic": "nosuch"}) as shop:
+        wait_until(lambda: connections.find(shop.connection).producing.partitions("nosuch") == 0)
+        with pytest.raises(KafkaError) as raised:
+            ElsaSupervisor.start_producer(shop.connection, topic="nosuch")
+        assert raised.value.reason == ("unknown_topic", "nosuch")

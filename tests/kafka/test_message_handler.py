@@ -1,5 +1,7 @@
 """What a handler is, and what its answers mean."""
 
+from typing import Any
+
 import pytest
 
 from elsa_actors.kafka.errors import ConfigError, KafkaError
@@ -152,3 +154,56 @@ def test_nothing_delivered_nothing_acknowledged():
     assert ack_of("ack", []) is None
     with pytest.raises(KafkaError):
         ack_of(Ack(0), [])
+
+
+class WantsMore(MessageHandler):
+    def __init__(self, shop: str) -> None:
+        self.shop = shop
+
+    def handle_messages(self, messages: Any) -> str:
+        return "ack"
+
+
+class InitWithoutArguments(MessageHandler):
+    def init(self) -> Any:  # type: ignore[override]
+        return Ok()
+
+    def handle_messages(self, messages: Any) -> str:
+        return "ack"
+
+
+class HandlesNothing(MessageHandler):
+    def handle_messages(self) -> str:  # type: ignore[override]
+        return "ack"
+
+
+class HandlesAnything(MessageHandler):
+    def __init__(self, *more: Any, **options: Any) -> None:
+        self.more = (more, options)
+
+    def init(self, *args: Any) -> Any:
+        return Ok()
+
+    @staticmethod
+    def handle_messages(messages: Any, speed: int = 1) -> str:  # type: ignore[override]
+        return "ack"
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (WantsMore, "made without arguments, WantsMore wants some; give them as handler_init_args"),
+        (InitWithoutArguments, r"init takes \(self, args\), that of InitWithoutArguments takes"),
+        (HandlesNothing, r"handle_messages takes \(self, messages\), that of HandlesNothing takes"),
+    ],
+)
+def test_a_handler_that_cannot_be_called_is_refused_where_it_is_given(handler, words):
+    """Not by every worker, from crash to crash."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        check_handler(handler, "consumer 'orders'")
+    assert caught.value.reason == ("bad_value", "handler", handler)
+
+
+def test_a_handler_may_take_more_than_it_is_given():
+    """What has a default, or takes anything, can be called."""
+    assert check_handler(HandlesAnything, "consumer 'orders'") is HandlesAnything

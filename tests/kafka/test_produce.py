@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import murmur2
 
-from elsa_actors import Supervisor, Task, debug, process
+from elsa_actors import GenServer, NoReply, Supervisor, Task, cast, debug, process
 from elsa_actors.kafka import (
     ElsaSupervisor,
     EmbeddedKafka,
@@ -38,7 +38,7 @@ from tests.kafka.trees import (
     tree,
     wait_until,
 )
-from tests.servers import in_thread
+from tests.servers import Gate, in_thread
 
 
 def failed(*args: Any, **options: Any) -> ProduceError:
@@ -731,3 +731,30 @@ def test_a_forked_child_is_told_that_it_was_forked(embedded, new_topic):
         os.waitpid(child, 0)
         os.close(reading)
         assert "fork" in said
+
+
+def test_what_a_killed_process_still_runs_produces_nothing_by_endpoints(embedded, new_topic):
+    """Its produce has begun; what it had not handed over by then is discarded."""
+    topic = new_topic(embedded)
+    gate = Gate()
+
+    class Slow:
+        def partition(self, count: int, key: bytes | None) -> int:
+            gate()
+            return 0
+
+    class Producing(GenServer):
+        unwind = False
+
+        def handle_cast(self, request: Any) -> Any:
+            kafka_produce(embedded.endpoints, topic, "x", partitioner=Slow)
+            return NoReply()
+
+    ref = Producing.start()
+    cast(ref, "go")
+    gate.reached()
+    process.exit(ref, "kill")
+    gate.open()
+    wait_until(lambda: ref._inbox.is_buried())
+    kafka_produce(embedded.endpoints, topic, "y")
+    assert [message.value for message in fetch(embedded.endpoints, topic)[1]] == [b"y"]

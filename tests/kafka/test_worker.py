@@ -481,3 +481,67 @@ def test_the_supervisor_of_workers_that_is_killed_lets_the_other_partitions_go_o
         shop.produce(topic, "b", partition=0)
         wait_until(lambda: b"b" in seen.values(0))
         assert process.is_alive(shop.ref)
+
+
+def test_a_handler_keeps_the_state_that_its_init_has_set(embedded, new_topic):
+    """An Ok without a state leaves self.state as it is."""
+    topic = new_topic(embedded)
+    states: list[Any] = []
+
+    def on_init(handler: Any) -> Any:
+        handler.state = "mine"
+        return Ok()
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        states.append(handler.state)
+        return "ack"
+
+    seen = Collector(on_init=on_init, answer=answer)
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+    assert states == ["mine"]
+
+
+@pytest.mark.parametrize("partition", [5, 0])
+def test_an_ack_for_what_has_no_worker_is_told(embedded, new_topic, log_events, partition):
+    """Whoever acknowledges in the wrong place finds it in the log."""
+    topic = new_topic(embedded)
+    with tree(embedded, consumer=consumer(topic, Collector())) as shop:
+        wait_until(lambda: shop.worker(topic))
+        Consumer.ack(shop.connection, topic if partition else "another", partition, None, 7)
+    [event] = [event for event in log_events if event["event"] == "ack_dropped"]
+    assert (event["partition"], event["offset"]) == (partition, 7)
+
+
+def test_two_workers_never_handle_one_partition_when_a_tree_was_killed(embedded, new_topic):
+    """The new tree's worker waits for the old one's handler, which is busy and does not die."""
+    topic = new_topic(embedded)
+    gate, begun, both = Gate(), [], []
+
+    def answer(handler: Any, messages: list[Any]) -> str:
+        begun.append(handler)
+        if len(begun) == 1:
+            gate()
+        elif not gate._open.is_set():
+            both.append(handler)
+        return "ack"
+
+    seen = Collector(answer=answer)
+    options: dict[str, Any] = {
+        "producer": {"topic": topic},
+        "consumer": consumer(topic, seen),
+    }
+    with tree(embedded, **options) as shop:
+        shop.produce(topic, "a")
+        gate.reached()
+        old = shop.worker(topic)
+        shop.kill(shop.ref)
+        with tree(embedded, ready=False, connection=shop.connection, **options) as again:
+            wait_until(again.kafka_consumer)
+            assert stays(lambda: again.worker(topic) is None and process.is_alive(old))
+            gate.open()
+            again.another(lambda: again.worker(topic), old)
+            seen.wait_for(2)
+            assert not process.is_alive(old)
+    assert not both
