@@ -1,4 +1,4 @@
-# Two commands do all the set-up on a machine that has Python 3.11 or later and make:
+# Each command does all its set-up on a machine that has Python 3.11 or later and make:
 #
 #   make demo    see it work
 #   make test    run every test
@@ -20,6 +20,7 @@ MADE := $(VENV)/.made
 FOR_TEST := $(VENV)/.for-test
 FOR_CHECK := $(VENV)/.for-check
 FOR_DEMO := $(VENV)/.for-demo
+FOR_DEMO_APACHE := $(VENV)/.for-demo-apache
 FOR_BENCH := $(VENV)/.for-bench
 PYKKA_TESTS := $(VENV)/.pykka-tests
 APACHE_KAFKA := $(VENV)/.apache-kafka
@@ -47,7 +48,7 @@ check: $(FOR_CHECK)
 	$(BIN)/pyright $(TYPED)
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
-demo: $(FOR_DEMO)
+demo: $(if $(findstring --apache,$(ARGS)),$(FOR_DEMO_APACHE),$(FOR_DEMO))
 	$(BIN)/python -m elsa_actors demo $(ARGS)
 
 bench: $(FOR_BENCH)
@@ -84,6 +85,10 @@ $(FOR_CHECK): $(MADE) setup.cfg
 
 $(FOR_DEMO): $(MADE) setup.cfg
 	$(INSTALL) '.[demo]'
+	@touch $@
+
+$(FOR_DEMO_APACHE): $(MADE) setup.cfg
+	$(INSTALL) '.[demo,apache-kafka]'
 	@touch $@
 
 $(FOR_BENCH): $(MADE) setup.cfg

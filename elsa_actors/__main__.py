@@ -1,6 +1,6 @@
 """The command line: elsa-actors run, demo, broker.
 
-Exit codes: 0 done, 1 refused, 2 wrong usage.
+Exit codes: 0 done, 1 refused, 2 wrong usage, 141 nobody reads what is printed any more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -21,6 +22,8 @@ from elsa_actors.program import run
 from elsa_actors.runtime.errors import ChildSpecError
 
 DONE, REFUSED, WRONG_USAGE = 0, 1, 2
+BROKEN_PIPE = 141
+"""What a shell reports of a program that SIGPIPE has ended."""
 
 
 class WrongUsage(Exception):
@@ -36,6 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     configure_logging(options.log_level)
     try:
+        code = _carry_out(options)
+        _flush()  # Here, where an error can still be met.
+    except BrokenPipeError:
+        _let_go_of_broken_pipes()
+        return BROKEN_PIPE
+    return code
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    try:
         code: int = options.command(options)
     except WrongUsage as error:
         print(f"elsa-actors: error: {error}", file=sys.stderr)
@@ -47,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="elsa-actors", description="Supervised processes for Python, run and looked after."
     )
+    parser.add_argument(
+        "--version", action="version", version=_version(), help="show the version and exit"
+    )
     parser.set_defaults(command=None, log_level="info")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
@@ -54,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     add_kafka_commands(commands)
     # The other commands join here: those of ops/cli.py.
     return parser
+
+
+def _version() -> str:
+    try:
+        return f"elsa-actors {metadata.version('elsa-actors')}"
+    except metadata.PackageNotFoundError:
+        return "elsa-actors, from a folder in which it is not installed"
 
 
 def configure_logging(level: str) -> None:
@@ -71,6 +94,22 @@ def configure_logging(level: str) -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _let_go_of_broken_pipes() -> None:
+    """Have what is still to be written go nowhere, or the end of the program tries again."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 # ---- run
@@ -108,7 +147,10 @@ def _add_run(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     spec = _load(options.spec)
     if callable(spec) and not isinstance(spec, type):
-        spec = spec()
+        try:
+            spec = spec()
+        except Exception as error:
+            raise _broken("call", options.spec) from error
     try:
         return run(spec, name=options.name)
     except ChildSpecError as error:
@@ -184,9 +226,9 @@ def _load(path: str) -> Any:
         # Only if it is that module itself, or its package, that is missing; else it has a fault.
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise WrongUsage(f"there is no module {error.name!r} to load {path!r} from") from None
-        raise _broken(module_name) from error
+        raise _broken("import", module_name) from error
     except Exception as error:
-        raise _broken(module_name) from error
+        raise _broken("import", module_name) from error
     for name in names.split("."):
         try:
             found = getattr(found, name)
@@ -195,10 +237,10 @@ def _load(path: str) -> Any:
     return found
 
 
-def _broken(module_name: str) -> WrongUsage:
-    """The module raised while it was imported; its traceback is shown."""
+def _broken(verb: str, what: str) -> WrongUsage:
+    """The user's module or function raised; its traceback is shown."""
     traceback.print_exc()
-    return WrongUsage(f"cannot import {module_name!r}, see above")
+    return WrongUsage(f"cannot {verb} {what!r}, see above")
 
 
 if __name__ == "__main__":

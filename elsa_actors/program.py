@@ -73,6 +73,8 @@ def run(children_or_spec: Any, *, name: Any = None, **flags: Any) -> int:
             raise
         except StartError as error:
             return _start_failed(error.reason)
+        except Exception as error:  # noqa: BLE001  (a start function may raise anything)
+            return _start_failed(error)
         if top is None:
             log.info("program_ignored")
             return 0
@@ -142,8 +144,8 @@ class Signals:
 class Top(Supervisor):
     """The supervisor that run makes; it tells run that it gave up, which its reason hides."""
 
-    def gives_up(self, spec: ChildSpec, window: Window) -> bool:
-        gives_up = super().gives_up(spec, window)
+    def _gives_up(self, spec: ChildSpec, window: Window) -> bool:
+        gives_up = super()._gives_up(spec, window)
         if gives_up:
             _gave_up.add(self._inbox.ref)
         return gives_up

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -554,6 +555,8 @@ def make():
 class Shop(Supervisor):
     def init(self):
         return Supervise([Till])
+def broken():
+    raise RuntimeError("no till today")
 empty = []
 wrong = [{"id": "till", "strt": (Till, "start_link", [])}]
 class Refuses(GenServer):
@@ -638,6 +641,8 @@ def test_command_that_cannot_start_its_tree_ends_with_1(program: Any, shop: Path
         (["run", "shop:wrong"], "did you mean 'start'"),
         (["run", "faulty:spec"], "RuntimeError: faulty"),
         (["run", "needy:spec"], "No module named 'not_installed_here'"),
+        (["run", "shop:broken"], "RuntimeError: no till today"),
+        (["run", "shop:broken"], "elsa-actors: error: cannot call 'shop:broken', see above"),
         (["run", "shop:children", "--log-level", "loud"], "invalid choice: 'loud'"),
     ],
 )
@@ -661,6 +666,31 @@ def test_help_has_an_example(capsys: Any, arguments: list[str], words: str) -> N
         main(arguments)
     assert done.value.code == 0
     assert words in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_package(capsys: Any) -> None:
+    """The first thing that is asked of whoever reports a fault."""
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out == f"elsa-actors {metadata.version('elsa-actors')}\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("errors", ["", "2>&1"])
+def test_command_whose_reader_is_gone_ends_quietly(errors: str, unbuffered: str) -> None:
+    """As in `elsa-actors demo | head -1`: who has read enough wants no traceback."""
+    command = f"{sys.executable} -m elsa_actors demo --seconds 0.5 {errors} || echo $? >&3"
+    ran = subprocess.run(
+        ["bash", "-c", f"{{ {command}; }} 3>&2 | head -1"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 8,
+    )
+    assert len(ran.stdout.splitlines()) == 1
+    assert ran.stderr == "141\n"
 
 
 def test_start_error_has_the_reason_that_the_event_shows() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from elsa_actors.otp.gen_server import GenServer, call, cast, stop
 from elsa_actors.otp.results import NoReply, Ok, Reply, Stop
+from elsa_actors.runtime.errors import CallExit
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,16 @@ class Agent(GenServer):
 
         Anything but a tuple of two ends the agent with ("bad_return_value", it).
         """
-        return call(agent, GetAndUpdate(_function(fn)), timeout)
+        try:
+            return call(agent, GetAndUpdate(_function(fn)), timeout)
+        except CallExit as error:
+            match error.reason:
+                case ("bad_return_value", wrong):
+                    error.message = (
+                        f"{agent!r} ended: expected {fn!r} to return a pair, what is returned and"
+                        f" the new value, got: {wrong!r}"
+                    )
+            raise
 
     @staticmethod
     def cast(agent: Any, fn: Callable[[Any], Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import inspect
 import math
 import re
 import reprlib
@@ -323,10 +324,27 @@ def _fields_of(child: Any) -> Mapping[Any, Any]:
             "expected a child to be a dictionary, a class, or a tuple (Class, *args),"
             f" got: {_sketch(child)}",
         )
+    if _is_bare_supervisor(head):
+        raise ChildSpecError(
+            ("invalid_child_spec", child),
+            "expected a child that is a supervisor to be a subclass of Supervisor, or a dictionary:"
+            " {'id': ..., 'type': 'supervisor', 'start': (Supervisor, 'start_link', [[...]])},"
+            f" got: {_sketch(child)}",
+        )
     make = getattr(head, "child_spec", None)
     if not callable(make):
         raise ChildSpecError(("invalid_child_spec", child), _why_no_child(head))
-    fields = make(*args)
+    try:
+        fields = make(*args)
+    except TypeError as error:
+        unfit = _unfit(make, args) or _unfit(getattr(head, "start_link", None), args)
+        if unfit is None:
+            raise
+        raise ChildSpecError(
+            ("invalid_child_spec", child),
+            f"expected the arguments of a child of the class {head.__qualname__} to fit,"
+            f" ({head.__qualname__}, *args), got: {_sketch(child)}: {unfit}",
+        ) from error
     if isinstance(fields, ChildSpec):
         return as_dict(fields)
     if not isinstance(fields, Mapping):
@@ -336,6 +354,25 @@ def _fields_of(child: Any) -> Mapping[Any, Any]:
             f" got: {_sketch(fields)}",
         )
     return fields
+
+
+def _is_bare_supervisor(cls: type[Any]) -> bool:
+    """Whether this is Supervisor itself, whose `child_spec` is a helper for other children."""
+    # By name: its file needs this one.
+    return (cls.__module__, cls.__qualname__) == ("elsa_actors.otp.supervisor", "Supervisor")
+
+
+def _unfit(function: Any, args: tuple[Any, ...]) -> str | None:
+    """Why a function cannot be called with these arguments; None when it can, or nobody knows."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        return str(error)
+    return None
 
 
 def _is_six_tuple(child: tuple[Any, ...] | list[Any]) -> bool:

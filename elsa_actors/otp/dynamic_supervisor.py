@@ -113,7 +113,7 @@ class DynamicSupervisor(Supervising):
             case CountChildren():
                 return Reply(count(self._children.values()))
             case unknown:
-                return self.unknown(unknown, sender)
+                return self._unknown(unknown, sender)
 
     def handle_cast(self, request: Any) -> Any:
         match request:
@@ -157,13 +157,13 @@ class DynamicSupervisor(Supervising):
 
     def _restart(self, key: Any, child: Child) -> Any:
         child.will_restart()
-        if self.gives_up(child.spec, self._window):
+        if self._gives_up(child.spec, self._window):
             return Stop("shutdown")
         try:
             child.start(self._flags.extra_arguments)
         except StartFailed as failed:
             reports.child_start_failed(self._title(), child.spec, failed.reason)
-            self.retry(key)
+            self._retry(key)
             return NoReply()
         del self._children[key]
         if child.ref is not None:

@@ -23,7 +23,7 @@ from elsa_actors.otp.results import (
     Stop,
     Timeout,
 )
-from elsa_actors.runtime.actor import Asked, Process, ProcessRef
+from elsa_actors.runtime.actor import Asked, Process, ProcessRef, users_frames
 from elsa_actors.runtime.clock import Timer, clock
 from elsa_actors.runtime.death import exit_signal, traps
 from elsa_actors.runtime.errors import (
@@ -196,11 +196,7 @@ class GenServer(Process):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in cls.__dict__:
-            raise TypeError(
-                f"{cls.__qualname__} defines __init__; a GenServer is set up in"
-                " init(self, ...), which runs in the new process"
-            )
+        _check_no_dunder_init(cls)
         if cls.dedicated_thread and cls.inline:
             raise TypeError(
                 f"{cls.__qualname__} has both dedicated_thread and inline; a server stays on a"
@@ -242,6 +238,8 @@ class GenServer(Process):
     def _begin(cls, args: Any, kwargs: Any, name: Any, timeout: float | None, link: bool) -> Any:
         check_fork()
         check_timeout(timeout)
+        if cls.__init__ is not Process.__init__:
+            _check_no_dunder_init(cls)  # A decorator, such as dataclass, writes it later.
         me = here.inbox
         if me is not None:
             me.check_alive()
@@ -597,6 +595,8 @@ class GenServer(Process):
         """A callback raised: end with it, the state as it was before."""
         if self._inbox.reason is ALIVE:
             self.state = before
+            # Here, since it may be the cause or the context of what others log.
+            error.__traceback__ = users_frames(error.__traceback__)
             self._crash(error)
 
     def _proceed(self, then: Any) -> None:
@@ -725,6 +725,20 @@ CALLBACK_CALLERS.update(("_handle_request", "_handle_noreply", "_callback_init")
 def _is_pykka_stop(item: Any) -> bool:
     kind = type(item.message if isinstance(item, Asked) else item)
     return kind.__name__ == "_ActorStop" and kind.__module__ == PYKKA_MESSAGES
+
+
+def _check_no_dunder_init(cls: type) -> None:
+    """Refuse an `__init__` from wherever: nobody would call it."""
+    for base in cls.__mro__:
+        if base is Process:
+            return
+        # What typing writes into every Protocol does nothing.
+        if "__init__" in base.__dict__ and not base.__dict__.get("_is_protocol"):
+            whose = "" if base is cls else f", that of {base.__qualname__}"
+            raise TypeError(
+                f"{cls.__qualname__} defines __init__{whose}; a GenServer is set up in"
+                " init(self, ...), which runs in the new process"
+            )
 
 
 def _check_init(cls: type, init: Any) -> None:

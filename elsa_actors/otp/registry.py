@@ -275,7 +275,7 @@ class Registry(Supervising):
             case CountChildren():
                 return Reply(count([]))
             case unknown:
-                return self.unknown(unknown, sender)
+                return self._unknown(unknown, sender)
 
     def handle_cast(self, request: Any) -> Any:
         match request:

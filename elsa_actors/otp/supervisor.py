@@ -39,7 +39,7 @@ from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import AlreadyStarted, CallExit, ChildError, ChildSpecError
 from elsa_actors.runtime.exits import Exit
 from elsa_actors.runtime.names import strict
-from elsa_actors.runtime.scheduler import here
+from elsa_actors.runtime.scheduler import here, scheduler
 
 if TYPE_CHECKING:
     from pykka import ActorRef
@@ -98,17 +98,31 @@ class Supervising(GenServer):
     trap_exit = True
     type = "supervisor"
 
-    def unknown(self, request: Any, sender: Request) -> NoReply:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.trap_exit is not True:
+            raise TypeError(
+                f"{cls.__qualname__} sets trap_exit to {cls.trap_exit!r}; supervisors always trap"
+                " exits, else the end of one child would end them with all children"
+            )
+
+    def _callback_init(self, begin: Begin) -> Any:
+        try:
+            return super()._callback_init(begin)
+        finally:
+            self.trap_exit = True
+
+    def _unknown(self, request: Any, sender: Request) -> NoReply:
         """Fail the caller of a request that no supervisor knows; the supervisor lives on."""
         report_unexpected(self, request)
         sender.fail(("unknown_request", request))
         return NoReply()
 
-    def retry(self, key: Any) -> None:
+    def _retry(self, key: Any) -> None:
         """Try a restart again, after what is in the mailbox."""
         self._inbox.put(Cast(Retry(key)))
 
-    def gives_up(self, spec: ChildSpec, window: restart.Window) -> bool:
+    def _gives_up(self, spec: ChildSpec, window: restart.Window) -> bool:
         """Count a restart; True, with a report, when it is one too many."""
         if window.admit(clock.now()):
             return False
@@ -242,6 +256,7 @@ class Supervisor(Supervising):
 
     def _callback_init(self, begin: Begin) -> Any:
         supervise = self.init(*begin.args, **begin.kwargs)
+        self.trap_exit = True  # Whatever init has set: the end of a child must not end it.
         if isinstance(supervise, Ignore):
             return supervise
         if not isinstance(supervise, Supervise):
@@ -259,6 +274,7 @@ class Supervisor(Supervising):
             specs = check_all(supervise.children, flags.auto_shutdown)
         except ChildSpecError as error:
             return Stop(("start_spec", error.reason))
+        self._check_own_names()
         self._flags = flags
         self._window = restart.Window(flags.max_restarts, flags.max_seconds)
         # In start order; a group restart keeps every child's place.
@@ -299,7 +315,7 @@ class Supervisor(Supervising):
                     ChildError("not_found", child_id) if child is None else as_dict(child.spec)
                 )
             case unknown:
-                return self.unknown(unknown, sender)
+                return self._unknown(unknown, sender)
 
     def handle_cast(self, request: Any) -> Any:
         match request:
@@ -341,7 +357,7 @@ class Supervisor(Supervising):
 
     def _restart(self, failed: Child) -> Any:
         self._gone(failed)
-        if self.gives_up(failed.spec, self._window):
+        if self._gives_up(failed.spec, self._window):
             return Stop("shutdown")
         to_stop, to_start = restart.plan(self._children.values(), failed, self._flags.strategy)
         self._stop_children(to_stop)
@@ -351,7 +367,7 @@ class Supervisor(Supervising):
             except StartFailed as error:
                 reports.child_start_failed(self._title(), child.spec, _wrapped(error))
                 child.will_restart()
-                self.retry(strict(child.spec.id))
+                self._retry(strict(child.spec.id))
                 break
         return NoReply()
 
@@ -491,7 +507,7 @@ def _stop_at_exit(ref: ActorRef[Any]) -> None:
 @atexit.register
 def _stop_tops() -> None:
     """Stop the named supervisors at the top of trees, the newest first."""
-    if here.inbox is not None:
+    if here.inbox is not None or scheduler.forked:
         return
     for top in reversed(_tops):
         try:

@@ -594,6 +594,8 @@ class Wrapper(GenServer):
             self._receive(_nothing, delay)
         except ParentEnded as ended:
             return Stop(ended.reason)
+        if _is_already_started(reason):
+            self._leave_parent()  # An AlreadyStarted harms no parent.
         return Stop(reason)
 
     # ---- life

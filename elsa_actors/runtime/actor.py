@@ -55,7 +55,9 @@ for _ref in pykka.ActorRegistry._actor_refs:
 pykka.ActorRegistry._actor_refs = living  # type: ignore[assignment]
 
 
-_OURS = ("elsa_actors.otp.", "elsa_actors.runtime.", "pykka.")
+_OURS = ("elsa_actors.otp.", "elsa_actors.runtime.", "elsa_actors.program", "pykka.")
+_SET_IN_INIT = ("elsa_actors.otp.registry", "elsa_actors.otp.wrapper")
+"""Whose classes set their own attributes in an `init` that users' subclasses inherit."""
 
 
 def _private_names(cls: type) -> frozenset[str]:
@@ -66,6 +68,27 @@ def _private_names(cls: type) -> frozenset[str]:
     # Attributes of every process, and what Python and we write into every class.
     names -= {"_inbox", "_last_message", "_abc_impl", "_private", "_quick_init"}
     return frozenset(n for n in names if n.startswith("_") and not n.startswith("__"))
+
+
+def _own_data(cls: type) -> set[str]:
+    """The attributes that our own `init` sets in an object of a user's class."""
+    names: set[str] = set()
+    for base in cls.__mro__[1:]:
+        if base.__module__ in _SET_IN_INIT:
+            names.update(n for n, v in base.__dict__.items() if not hasattr(type(v), "__get__"))
+    return names
+
+
+def users_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without our own frames at its head: a state that is hidden stands in them.
+
+    A renderer that shows the locals of frames would show it. The last frame always stays.
+    """
+    while traceback is not None and traceback.tb_next is not None:
+        if not str(traceback.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+            break
+        traceback = traceback.tb_next
+    return traceback
 
 
 class ActorDead(NoProcess, pykka.ActorDeadError):
@@ -243,6 +266,18 @@ class ProcessRef(pykka.ActorRef[Any]):
             raise ActorDead(self, None, f"{self} not found")
         return super().proxy()
 
+    # A ref is a value, equal to itself alone: a copy would be nobody's.
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"cannot pickle {self!r}: a ref belongs to its program; send a name instead"
+        )
+
 
 def is_plain_actor(ref: Any) -> bool:
     """Whether this is the ref of a Pykka actor that is no process."""
@@ -286,7 +321,7 @@ class Process(pykka.Actor):
     _last_message: Any = None
 
     _private: ClassVar[frozenset[str]] = frozenset()
-    """What the base classes of a user's class need for themselves."""
+    """What the base classes of a user's class need for themselves, and no object of it may set."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -298,7 +333,7 @@ class Process(pykka.Actor):
                 f"{cls.__qualname__} defines {name}, which its base class needs for itself;"
                 " give yours another name"
             )
-        cls._private = private
+        cls._private = private - _own_data(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self._set_up()
@@ -609,6 +644,8 @@ class Process(pykka.Actor):
             shown = {"reason": reason, "state": f"not to be shown: {type(error).__name__}"}
         # Who hides the reason does not want it in a traceback either.
         traced = isinstance(reason, BaseException) and not _is_other(shown, reason)
+        if traced:
+            reason.__traceback__ = users_frames(reason.__traceback__)
         return lambda: log.error(
             "process_crashed",
             process=title,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import pickle
+from typing import Any, Self
 
 
 class ElsaError(Exception):
@@ -16,9 +18,23 @@ class ElsaError(Exception):
     def __str__(self) -> str:
         return self.message if self.message is not None else f"{self.reason!r}"
 
+    # As it is, whatever a subclass's __init__ asks for: to another program, and for copies.
     def __reduce__(self) -> Any:
-        # As it is, whatever a subclass's __init__ asks for: to another program, and for copies.
-        return _made_again, (type(self), self.args), self.__dict__.copy()
+        done: dict[int, Any] = {}
+        args = tuple(_portable(arg, done) for arg in self.args)
+        fields = {name: _portable(value, done) for name, value in self.__dict__.items()}
+        return _made_again, (type(self), args), fields
+
+    def __copy__(self) -> Self:
+        again: Any = _made_again(type(self), self.args)
+        again.__setstate__(self.__dict__.copy())
+        return again  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        again: Any = _made_again(type(self), copy.deepcopy(self.args, memo))
+        memo[id(self)] = again
+        again.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return again  # type: ignore[no-any-return]
 
 
 def _made_again(kind: type[ElsaError], args: tuple[Any, ...]) -> ElsaError:
@@ -28,6 +44,37 @@ def _made_again(kind: type[ElsaError], args: tuple[Any, ...]) -> ElsaError:
     if args and isinstance(args[0], BaseException):
         error.__cause__ = args[0]
     return error
+
+
+def _portable(value: Any, done: dict[int, Any]) -> Any:
+    """The value, with its repr in the place of what cannot be pickled: a ref, a lock.
+
+    ``done`` holds what has been seen: one object stays one, and one that holds itself has an end.
+    """
+    if id(value) in done:
+        return done[id(value)]
+    done[id(value)] = value
+    try:
+        # Read back too: an error that cannot be hangs the pool that waits for it.
+        pickle.loads(pickle.dumps(value))
+        return value
+    except Exception:  # noqa: BLE001  (users' objects may raise anything)
+        made: Any = _shown(value)
+    done[id(value)] = made
+    kind = type(value)
+    if kind is tuple or kind is list:
+        made = kind(_portable(part, done) for part in value)
+    elif kind is dict:
+        made = {_portable(key, done): _portable(part, done) for key, part in value.items()}
+    done[id(value)] = made
+    return made
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  (a repr too)
+        return f"<{type(value).__qualname__}>"
 
 
 class CallExit(ElsaError):
@@ -45,7 +92,10 @@ class CallExit(ElsaError):
     def __str__(self) -> str:
         if self.message is not None:
             return self.message
-        return f"{self.server!r} ended with {self.reason!r}; the request was {self.request!r}"
+        text = f"{self.server!r} ended with {self.reason!r}; the request was {self.request!r}"
+        if _is_of_none(self.reason):
+            text += "; its callback returned None, expected Reply, NoReply or Stop"
+        return text
 
 
 class CallTimeout(CallExit, TimeoutError):
@@ -97,7 +147,8 @@ class StartError(ElsaError):
     def __str__(self) -> str:
         if self.message is not None:
             return self.message
-        return f"could not start: {self.reason!r}{_advice(self.reason)}"
+        reason = str(self.reason) if isinstance(self.reason, ElsaError) else repr(self.reason)
+        return f"could not start: {reason}{_advice(self.reason)}"
 
 
 def _advice(reason: Any) -> str:
@@ -105,8 +156,17 @@ def _advice(reason: Any) -> str:
     while isinstance(reason, tuple) and reason:
         if len(reason) == 2 and isinstance(reason[0], str) and reason[0] == "not_a_process":
             return "; run it in a Wrapper, or derive its class from Process"
+        if _is_of_none(reason):
+            return "; init is to return Ok(...), Ignore() or Stop(...)"
         reason = reason[-1]
     return ""
+
+
+def _is_of_none(reason: Any) -> bool:
+    """Whether a callback returned nothing, which is mostly forgotten and seldom meant."""
+    if not isinstance(reason, tuple) or len(reason) != 2 or reason[1] is not None:
+        return False
+    return isinstance(reason[0], str) and reason[0] == "bad_return_value"
 
 
 class AlreadyStarted(StartError):

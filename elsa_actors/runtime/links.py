@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class Monitor:
@@ -15,6 +15,16 @@ class Monitor:
         self.target = target
         self.ref = ref
         self.active = True
+
+    # As a ref, a monitor is a value: a `Down` is known by the very object.
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {self!r}: a monitor belongs to its program")
 
     def __repr__(self) -> str:
         return f"<Monitor of {self.ref!r}{'' if self.active else ', done'}>"

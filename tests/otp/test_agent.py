@@ -175,6 +175,14 @@ def test_agent_in_a_tree():
     Supervisor.stop(sup)
 
 
+def test_get_and_update_without_a_pair_says_what_the_function_is_to_return():
+    """The reason alone would look like a fault of the agent's."""
+    with pytest.raises(CallExit, match="to return a pair, what is returned and the new value") as e:
+        Agent.get_and_update(Agent.start(dict), lambda value: None)
+    assert e.value.reason == ("bad_return_value", None)
+    assert "Reply" not in str(e.value)
+
+
 def test_examples():
     """What the docstrings show is what happens."""
     results = doctest.testmod(agent, report=False)

@@ -28,6 +28,8 @@ from elsa_actors.otp.child_spec import (
     parse_start,
 )
 from elsa_actors.otp.results import UNSET
+from elsa_actors.otp.supervisor import Supervisor
+from elsa_actors.otp.task import Task
 from elsa_actors.otp.wrapper import Wrapper
 from elsa_actors.runtime.actor import Process
 from elsa_actors.runtime.errors import ChildSpecError
@@ -161,10 +163,47 @@ def test_a_child_spec_function_may_answer_a_checked_spec():
     assert normalise(Ready) == normalise(SPEC)
 
 
-def test_arguments_for_child_spec_that_do_not_fit_are_the_callers_mistake():
-    """What a child_spec raises reaches the caller as it is: it knows best what was wrong."""
-    with pytest.raises(TypeError):
-        normalise((Silent, 1))
+@pytest.mark.parametrize(
+    ("child", "missing"),
+    [
+        (Task, "'fn'"),
+        ((Task,), "'fn'"),
+        (Wrapper, "'mfa'"),
+        ((Silent, 1), "too many positional arguments"),
+    ],
+)
+def test_arguments_for_child_spec_that_do_not_fit_are_the_callers_mistake(child, missing):
+    """The error says which argument is missing, and names no function of ours."""
+    for check in (normalise, normalise_dynamic, override):
+        with pytest.raises(ChildSpecError, match=missing) as error:
+            check(child)
+        assert error.value.reason == ("invalid_child_spec", child)
+        assert "_" not in str(error.value)
+
+
+def test_what_a_child_spec_raises_reaches_the_caller_as_it_is():
+    """It knows best what was wrong, and a TypeError of its own is not about its arguments."""
+
+    class Broken:
+        @staticmethod
+        def child_spec(number):
+            raise TypeError(f"not {number}")
+
+    with pytest.raises(TypeError, match="not 1"):
+        normalise((Broken, 1))
+
+
+@pytest.mark.parametrize("child", [Supervisor, (Supervisor, [Silent]), (Supervisor, Silent, 1)])
+def test_bare_supervisor_is_no_child(child):
+    """Its child_spec is a helper: (Supervisor, [A, B]) would start A with the argument B."""
+    for check in (normalise, normalise_dynamic, override):
+        with pytest.raises(ChildSpecError, match="a subclass of Supervisor, or a dict") as error:
+            check(child)
+        assert error.value.reason == ("invalid_child_spec", child)
+    start = (Supervisor, "start_link", [[Silent]])
+    assert normalise({"id": "sup", "type": "supervisor", "start": start}).type == "supervisor"
+    mine = type("Mine", (Supervisor,), {})
+    assert normalise((mine, [Silent])).start.args == ([Silent],)
 
 
 # ---- no child at all

@@ -1002,3 +1002,12 @@ def test_a_debugger_that_dies_while_it_waits_is_gone_at_once(me: Any) -> None:
     assert me.receive(timeout=WAIT).reason == "killed"
     gate.open()
     assert debug.get_state(busy) is None
+
+
+def test_statistics_do_not_count_continues() -> None:
+    """A continue is no message: nobody sent it. SYS-14."""
+    ref = Doer.start()
+    debug.statistics(ref, True)
+    call(ref, lambda server: Reply(1, then=Continue("next")))
+    counted = debug.statistics(ref, "get")
+    assert (counted["messages_in"], counted["messages_out"]) == (1, 1)

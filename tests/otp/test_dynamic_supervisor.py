@@ -11,11 +11,13 @@ from elsa_actors import (
     ChildError,
     ChildSpecError,
     DynamicSupervisor,
+    Exit,
     NoProcess,
     StartError,
     Supervisor,
     call,
     cast,
+    debug,
     process,
 )
 from tests.otp.supervised import (
@@ -623,3 +625,15 @@ def test_a_temporary_childs_arguments_are_not_held(me):
     del big, child
     gc.collect()
     assert watch() is None
+
+
+def test_exit_of_a_child_that_is_tried_again_is_old_news(me):
+    """It stands under the ref it had, and is not restarted a second time for it. SMUL-06."""
+    sup = DynamicSupervisor.start_link(max_restarts=2)
+    script = ["ok", "error", "ok"]
+    old = DynamicSupervisor.start_child(sup, spec("a", Journal(), script=script))
+    debug.suspend(sup)
+    crash(old)
+    process.send(sup, Exit(old, "boom"))
+    debug.resume(sup)
+    until(lambda: counts(sup) == [1, 1, 0, 1])

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 
@@ -1800,3 +1801,110 @@ def test_request_that_ends_an_inline_server_fails_and_harms_nobody(me):
         request.receive(WAIT)
     assert caught.value.reason == "over"
     assert process.current() is me.ref
+
+
+def test_call_of_a_handler_that_forgot_its_answer_says_what_was_expected():
+    """Nobody is to look up what ('bad_return_value', None) means."""
+
+    class Forgetful(GenServer):
+        def handle_call(self, request, sender):
+            pass
+
+    with pytest.raises(CallExit, match="returned None, expected Reply, NoReply or Stop$") as error:
+        call(Forgetful.start(), 1)
+    assert error.value.reason == ("bad_return_value", None)
+
+
+def test_calls_and_stops_wait_no_longer_than_said():
+    """Who gives up after a moment goes on after a moment. TMO-02, TMO-05, STOP-04."""
+    gate = Gate()
+    ref = Doer.start()
+    cast(ref, lambda server: gate())
+    gate.reached()
+    for act in (
+        lambda: call(ref, "x", 0),
+        lambda: call(ref, "x", 0.05),
+        lambda: stop(ref, timeout=0.05),
+    ):
+        began = time.monotonic()
+        with pytest.raises(CallTimeout):
+            act()
+        assert time.monotonic() - began < 3.0
+    gate.open()
+
+
+def test_continue_of_an_inline_call_runs_before_what_came_meanwhile():
+    """It is the server's very next step, on whatever thread that is. CIC-12."""
+    journal = Journal()
+    ref = InlineDoer.start(None, journal)
+    settle(ref)
+
+    def act(server):
+        process.send(ref, "queued")
+        return Reply(1, then=Continue("next"))
+
+    call(ref, act)
+    journal.wait_for("info", "queued")
+    assert journal.events == [("continue", "next"), ("info", "queued")]
+
+
+class Quiet(GenServer):
+    """Inline, and without a terminate: it may be called and stopped on its caller's thread."""
+
+    inline = True
+
+    def init(self, journal):
+        self.journal = journal
+        return Ok()
+
+    def handle_call(self, request, sender):
+        request(self)
+        return Reply(None)
+
+    def handle_info(self, message):
+        self.journal(message)
+
+
+@pytest.mark.parametrize("act", ["call", "stop"])
+def test_inline_call_and_stop_do_not_overtake_mail_whose_sender_was_slow(act):
+    """It was sent before, though nobody runs the server yet. CIC-23, STOP-03."""
+    journal = Journal()
+    ref = Quiet.start(journal)
+    settle(ref)
+    ref._inbox.items.append("first")  # Its sender has not looked for the token yet.
+    if act == "call":
+        call(ref, lambda server: server.journal("second"))
+    else:
+        stop(ref)
+    assert journal.events[0] == "first"
+
+
+@pytest.mark.parametrize("answer", [lambda: Reply("late"), lambda: NoReply()])
+def test_current_caller_is_told_why_whoever_clears_up(answer):
+    """The killer is at the names still when the callback ends: its answer must not win. CALL-27."""
+    busy, freeing = Gate(), Gate()
+
+    class SlowTable(NameTable):
+        def free(self, entry):
+            freeing()
+            super().free(entry)
+
+    ref = Doer.start()
+    SlowTable("slow").register("key", ref._inbox)
+
+    def handle(server):
+        busy()
+        return answer()
+
+    request = send_request(ref, handle)
+    busy.reached()
+    killer = threading.Thread(target=process.exit, args=(ref, "kill"))
+    killer.start()
+    freeing.reached()
+    busy.open()
+    wait_until(ref._inbox.is_buried)
+    freeing.open()
+    killer.join(WAIT)
+    with pytest.raises(CallExit) as error:
+        request.receive(WAIT)
+    assert error.value.reason == "killed"

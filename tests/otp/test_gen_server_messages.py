@@ -28,6 +28,7 @@ from elsa_actors import (
     stop,
 )
 from elsa_actors.runtime.clock import clock
+from tests.otp.supervised import until
 from tests.servers import NEVER, WAIT, Doer, Gate, Journal, Oops, nothing_comes
 
 OOPS = Oops("message")
@@ -683,3 +684,14 @@ def test_handlers_of_the_dead_do_not_run():
     assert error.value.reason == "killed"
     threading.Event().wait(NEVER)
     assert journal.events == []
+
+
+def test_idle_timer_of_a_killed_server_is_cancelled():
+    """A timer of an hour would hold the dead for an hour."""
+    ref = Doer.start()
+    call(ref, lambda server: Reply(1, then=Timeout(3600)))
+    until(lambda: not ref._inbox.token.locked())
+    timer = ref._inbox.process._idle_timer
+    process.exit(ref, "kill")
+    until(ref._inbox.is_buried)
+    assert timer._action is None

@@ -1,14 +1,18 @@
 """How a server starts: what `init` answers, whom the start concerns, its time limit, its name."""
 
 import contextvars
+import dataclasses
 import sqlite3
 import threading
+import time
+import typing
 
 import pykka
 import pytest
 
 from elsa_actors import (
     TIMEOUT,
+    Agent,
     AlreadyStarted,
     CallExit,
     Continue,
@@ -22,12 +26,15 @@ from elsa_actors import (
     NoProcess,
     NoReply,
     Ok,
+    Process,
     ProcessExit,
     Registry,
     Reply,
     StartError,
     Stop,
+    Supervise,
     Supervisor,
+    Task,
     Timeout,
     Via,
     Wrapper,
@@ -423,6 +430,46 @@ def test_class_with_its_own_init_dunder_is_refused():
         class Wrong(GenServer):
             def __init__(self):
                 pass
+
+
+@pytest.mark.parametrize("base", [GenServer, Supervisor, Agent])
+def test_class_with_a_mixins_init_dunder_is_refused(base):
+    """It would silently never be run; a mixin behind the base would not either, by Python."""
+
+    class Mixin:
+        def __init__(self):
+            pass
+
+    with pytest.raises(TypeError, match=r"Wrong defines __init__, that of .*Mixin; .*init\(self"):
+        type("Wrong", (Mixin, base), {"__qualname__": "Wrong"})
+    assert process.is_alive(type("Right", (GenServer, Mixin), {}).start())
+
+
+@pytest.mark.parametrize("start", ["start", "start_link"])
+def test_init_dunder_of_a_dataclass_is_refused_at_the_start(start):
+    """A decorator writes it after the class is made; its fields would silently have no value."""
+
+    @dataclasses.dataclass
+    class Wrong(GenServer):
+        price: int = 3
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"Wrong defines __init__; .*init\(self, \.\.\.\)"):
+            getattr(Wrong, start)(5)
+    assert process.list() == []
+
+
+def test_protocol_and_dataclass_without_an_init_dunder_are_fine():
+    """The one that typing writes into every Protocol is nobody's."""
+
+    class Priced(typing.Protocol):
+        price: int
+
+    @dataclasses.dataclass(init=False)
+    class Right(Priced, GenServer):
+        price: int = 3
+
+    assert process.is_alive(Right.start())
 
 
 @pytest.mark.parametrize("word", ["name", "timeout"])
@@ -1192,3 +1239,160 @@ def test_other_private_names_and_overridden_helpers_of_users_own_are_fine() -> N
     """Only our names are taken: users override their own helpers as they like."""
     base = type("Base", (GenServer,), {"_price": lambda self: 1})
     assert type("Mine", (base,), {"_price": lambda self: 2})()._price() == 2
+
+
+class MyProcess(Process):
+    pass
+
+
+class MyServer(GenServer):
+    pass
+
+
+class MySupervisor(Supervisor):
+    def init(self, children):
+        return Supervise(children)
+
+
+class MyDynamicSupervisor(DynamicSupervisor):
+    pass
+
+
+class MyTaskSupervisor(Task.Supervisor):
+    pass
+
+
+class MyAgent(Agent):
+    pass
+
+
+class MyRegistry(Registry):
+    pass
+
+
+class MyWrapper(Wrapper):
+    pass
+
+
+STARTS = {
+    MyProcess: lambda start: start(),
+    MyServer: lambda start: start(1),
+    MySupervisor: lambda start: start([]),
+    MyDynamicSupervisor: lambda start: start(max_children=1),
+    MyTaskSupervisor: lambda start: start(),
+    MyAgent: lambda start: start(dict),
+    MyRegistry: lambda start: start(name="mine"),
+    MyWrapper: lambda start: start((Doer, "start_link", [])),
+}
+
+
+@pytest.mark.parametrize("start", ["start", "start_link"])
+@pytest.mark.parametrize("mine", STARTS)
+def test_every_behaviour_can_be_subclassed(me, mine, start):
+    """What our own init sets is no clash of names of the user's."""
+    assert process.is_alive(STARTS[mine](getattr(mine, start)))
+
+
+@pytest.mark.parametrize("base", [MyRegistry, MyWrapper])
+@pytest.mark.parametrize("name", ["_handle", "_leave_parent", "_suspended"])
+def test_object_of_a_subclass_must_not_set_what_ours_need(base, name):
+    """Methods, and the data of every server, stay refused there too."""
+
+    class Setting(base):
+        def init(self, *args):
+            setattr(self, name, None)
+            return super().init(*args)
+
+    with pytest.raises(StartError, match=f"Setting sets self.{name}, ") as error:
+        STARTS[base](Setting.start)
+    assert isinstance(error.value.reason, TypeError)
+
+
+def test_start_time_is_no_longer_than_said(me):
+    """Who gives up after a moment goes on after a moment. STMO-01."""
+    gate = Gate()
+    began = time.monotonic()
+    with pytest.raises(StartError):
+        Doer.start(lambda server: gate(), timeout=0.05)
+    assert time.monotonic() - began < 3.0
+    gate.open()
+
+
+@pytest.mark.parametrize("how", ["ignore", "stop", "raise"])
+def test_start_returns_when_all_is_given_back(me, how):
+    """The next start finds the name and what the server owned free. INIT-10, INIT-23, NAME-04."""
+    held = []
+
+    def close(_):
+        time.sleep(0.05)  # A start that did not wait for this would find it held.
+        held.clear()
+
+    def init(server):
+        assert not held
+        held.append(process.own("thing", close))
+        if how == "raise":
+            raise Oops
+        return Ignore() if how == "ignore" else Stop("r")
+
+    for start in (Doer.start, Doer.start_link):
+        if how == "ignore":
+            assert start(init, name="again") is None
+        else:
+            with pytest.raises(StartError):
+                start(init, name="again")
+        assert held == []
+        assert process.whereis("again") is None
+        assert process.list() == []
+
+
+class Deadly(Named):
+    """A name that kills whoever takes it."""
+
+    def whereis(self):
+        return None
+
+    def register(self, ref):
+        process.exit(ref, "kill")
+
+    def unregister(self, ref):
+        pass
+
+
+@pytest.mark.parametrize("start", [Doer.start, Doer.start_link])
+def test_child_killed_by_its_name_is_linked_before(me, start):
+    """Its starter hears of it by the StartError alone, and keeps no link. NAME-04, LNKS-15."""
+    with pytest.raises(StartError) as error:
+        start(name=Deadly())
+    assert error.value.reason == "killed"
+    assert nothing_comes()
+    assert process.info(me.ref)["links"] == []
+    assert process.list() == []
+
+
+def test_starter_that_does_not_trap_dies_of_a_child_killed_by_its_name(me):
+    """The link is older than the name. NAME-04, LNKS-15."""
+    starter = Doer.start_link()
+    cast(starter, lambda server: Doer.start_link(name=Deadly()))
+    assert me.receive(Exit, WAIT) == Exit(starter, "killed")
+
+
+def test_start_error_of_a_forgotten_return_says_what_init_is_to_return(me):
+    """Nobody is to look up what ('bad_return_value', None) means, under a supervisor neither."""
+    advice = r"; init is to return Ok\(\.\.\.\), Ignore\(\) or Stop\(\.\.\.\)$"
+
+    class Forgetful(GenServer):
+        def init(self):
+            pass
+
+    with pytest.raises(StartError, match=advice) as error:
+        Forgetful.start()
+    assert error.value.reason == ("bad_return_value", None)
+    with pytest.raises(StartError, match=advice):
+        Supervisor.start_link([Forgetful])
+
+
+def test_start_error_of_an_error_of_ours_shows_its_text(me):
+    """A repr would show the reason alone, which says less."""
+    with pytest.raises(StartError) as error:
+        Doer.start(lambda server: call("nobody", 1))
+    assert str(error.value) == "could not start: no process is alive behind 'nobody'"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from elsa_actors import (
     CallExit,
@@ -25,6 +27,7 @@ from elsa_actors import (
     cast,
     debug,
     process,
+    send_request,
     stop,
 )
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, exit_of
@@ -840,7 +843,10 @@ def test_a_crash_of_a_plain_process_is_reported_like_any(
     event = the(log_events, "process_crashed")
     assert (event["process"], event["module"]) == ("plain", Tidying.__qualname__)
     assert event["reason"] is reason or event["reason"] == reason
-    assert event["exc_info"] is (reason if isinstance(reason, BaseException) else None)
+    if isinstance(reason, BaseException):
+        assert event["exc_info"] is reason
+    else:
+        assert event["exc_info"] is None
     assert len(log_events) == 1
 
 
@@ -889,3 +895,70 @@ def test_a_log_that_cannot_be_written_harms_nobody(me: Any, broken_log: Any) -> 
         "child_terminated could not be logged",
         "child_restarted could not be logged",
     ]
+
+
+class Vault(GenServer):
+    """Keeps a secret that its format_status hides; raises when it is told to."""
+
+    def init(self, secret: str) -> Any:
+        return Ok({"secret": secret})
+
+    def handle_call(self, request: Any, sender: Any) -> Any:
+        if request == "ask":
+            return call(sender_of(self), "raise")
+        raise Oops(request)
+
+    def handle_cast(self, request: Any) -> Any:
+        if request == "both":
+            self.tidies = False
+        raise Oops(request)
+
+    def handle_info(self, message: Any) -> Any:
+        raise Oops(message)
+
+    def terminate(self, reason: Any) -> Any:
+        if not getattr(self, "tidies", True):
+            raise Oops("terminate")
+
+    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        return status | {"state": "hidden"}
+
+
+def sender_of(_: Any) -> Any:
+    return Vault.start("hunter2")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ref: cast(ref, "raise"),
+        lambda ref: cast(ref, "both"),
+        lambda ref: process.send(ref, "raise"),
+        lambda ref: send_request(ref, "raise"),
+        lambda ref: send_request(ref, "ask"),
+    ],
+    ids=["cast", "raise in terminate", "info", "call", "call of another"],
+)
+def test_tracebacks_with_locals_show_no_hidden_state(log_events: Any, act: Any) -> None:
+    """Our own frames hold it, and renderers that show locals would print it. LOGR-02."""
+    ref = Vault.start("hunter2")
+    exit_reason = reason_after(ref, act)
+    assert exit_reason is not None
+    transform = ExceptionDictTransformer(show_locals=True)
+    crashes = [event for event in log_events if event["event"] == "process_crashed"]
+    assert crashes
+    for event in crashes:
+        error = event["exc_info"]
+        shown = transform((type(error), error, error.__traceback__))
+        assert "Oops" in repr(shown)
+        assert "hunter2" not in repr(shown)
+        assert shown[0]["frames"][0]["name"].startswith(("handle_", "terminate"))
+
+
+def test_traceback_of_a_fault_of_our_own_keeps_its_last_frame(log_events: Any) -> None:
+    """A server without the callback raises in our file; a report without any place is no help."""
+    ref = GenServer.start()
+    cast(ref, "what?")
+    exit_of(ref)
+    frames = traceback.extract_tb(the(log_events, "process_crashed")["exc_info"].__traceback__)
+    assert [frame.name for frame in frames] == ["handle_cast"]

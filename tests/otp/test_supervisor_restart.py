@@ -893,3 +893,14 @@ def test_a_supervisor_that_is_killed_during_a_restart_leaves_nothing(me, log_eve
     journal.wait_for("unwound", "killed")
     assert process.list() == []
     assert not [event for event in log_events if event["event"] == "child_start_failed"]
+
+
+def test_exit_of_a_child_that_was_restarted_is_old_news(me):
+    """It is of the process that was; the one that runs now is not restarted for it. SMUL-06."""
+    sup = Supervisor.start_link(specs("a", Journal()), max_restarts=1)
+    old = ref_of(sup, "a")
+    crash(old)
+    new = ref_of(sup, "a")
+    process.send(sup, Exit(old, "boom"))
+    assert counts(sup) == [1, 1, 0, 1]
+    assert ref_of(sup, "a") is new

@@ -1,5 +1,6 @@
 """How children are stopped, how a supervisor ends, and when it ends by itself."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -651,3 +652,41 @@ def test_the_end_of_the_program_stops_named_supervisors():
         "a shutdown",
     ]
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_the_end_of_a_forked_child_stops_nobody_and_says_nothing():
+    """Its parent's supervisors are not its own; an error there would look like the program's."""
+    program = """
+        import os, sys, warnings
+        from elsa_actors import Supervisor
+
+        warnings.simplefilter("ignore")  # Python's own, about forks and threads
+        top = Supervisor.start_link([], name="top")
+        sys.stdout.flush()
+        if (child := os.fork()) == 0:
+            sys.exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert top.is_alive()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_shutdown_time_is_no_longer_than_said(me):
+    """A child that does not listen is killed when its time is over. SSHD-02, SSHD-07."""
+    gate = Gate()
+    child = {"id": "a", "start": (Doer, "start_link", [], {"trap": True}), "shutdown": 0.1}
+    sup = Supervisor.start_link([child])
+    cast(ref_of(sup, "a"), lambda server: gate())
+    gate.reached()
+    began = time.monotonic()
+    Supervisor.terminate_child(sup, "a")
+    assert time.monotonic() - began < 3.0
+    gate.open()

@@ -8,12 +8,15 @@ import pytest
 
 from elsa_actors import (
     AlreadyStarted,
+    CallExit,
     CallingSelf,
     ChildError,
     ChildSpecError,
+    DynamicSupervisor,
     GenServer,
     Ignore,
     Ok,
+    Registry,
     StartError,
     Stop,
     Supervise,
@@ -21,6 +24,7 @@ from elsa_actors import (
     call,
     cast,
     process,
+    run,
 )
 from tests.otp.supervised import (
     Aside,
@@ -28,6 +32,7 @@ from tests.otp.supervised import (
     counts,
     crash,
     crash_doer,
+    kill,
     nested,
     queued,
     reason_of,
@@ -35,6 +40,7 @@ from tests.otp.supervised import (
     spec,
     specs,
     start,
+    until,
 )
 from tests.servers import WAIT, Child, Doer, Gate, Journal, Oops, nothing_comes
 
@@ -216,6 +222,97 @@ def test_a_supervisor_traps_exits(me):
     call(stranger, lambda _server: process.link(sup))
     crash_doer(stranger)
     assert counts(sup) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("base", [Supervisor, DynamicSupervisor, Registry])
+def test_a_supervisor_that_says_it_does_not_trap_exits_is_refused(base):
+    """One child's end would end it with all the others. SINI-13."""
+    with pytest.raises(TypeError, match="Mine sets trap_exit to False; supervisors always trap"):
+        type("Mine", (base,), {"trap_exit": False, "__qualname__": "Mine"})
+    mixin = type("Mixin", (), {"trap_exit": False})
+    with pytest.raises(TypeError, match="supervisors always trap exits"):
+        type("Mine", (mixin, base), {})
+    type("Mine", (base,), {"trap_exit": True})
+
+
+def test_a_supervisor_traps_exits_whatever_its_init_has_set(me):
+    """The end of one child is not the end of all. SINI-13."""
+
+    class Mine(Supervisor):
+        def init(self, children):
+            self.trap_exit = False
+            return Supervise(children)
+
+    sup = Mine.start_link(specs("ab", Journal()))
+    other = ref_of(sup, "b")
+    kill(ref_of(sup, "a"))
+    assert counts(sup) == [2, 2, 0, 2]
+    assert ref_of(sup, "b") is other
+
+
+def test_a_dynamic_supervisor_traps_exits_whatever_its_init_has_set(me):
+    """As a supervisor. SINI-13."""
+
+    class Mine(DynamicSupervisor):
+        def init(self, flags):
+            process.trap_exit(False)
+            return super().init(flags)
+
+    sup = Mine.start_link()
+    kill(DynamicSupervisor.start_child(sup, spec("a", Journal())))
+    assert counts(sup) == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("base", [Supervisor, DynamicSupervisor])
+def test_plain_names_of_a_subclass_are_its_own(me, base):
+    """A user's `retry` or `gives_up` does not stand in the place of the library's."""
+
+    class Mine(base):
+        retry = 3
+        unknown = None
+
+        def gives_up(self):
+            return True
+
+        def init(self, *args):
+            self.retry = 4
+            return super().init(*args) if base is DynamicSupervisor else Supervise([])
+
+    sup = Mine.start_link()
+    child = base.start_child(sup, spec("a", Journal(), script=["ok", "error", "ok"]))
+    crash(child)
+    with pytest.raises(CallExit) as error:
+        call(sup, "what?")
+    assert error.value.reason == ("unknown_request", "what?")
+    until(lambda: counts(sup) == [1, 1, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["_retry", "_gives_up", "_unknown", "_start"])
+def test_private_name_of_ours_in_an_object_of_a_supervisor_is_refused(name):
+    """What init sets is looked at as in any server, before a child is started."""
+    journal = Journal()
+
+    class Mine(Supervisor):
+        def init(self):
+            setattr(self, name, 3)
+            return Supervise(specs("a", journal))
+
+    with pytest.raises(StartError, match=f"Mine sets self.{name}, "):
+        Mine.start()
+    assert journal.events == []
+    with pytest.raises(TypeError, match=f"Other defines {name}, "):
+        type("Other", (Supervisor,), {name: 3, "__qualname__": "Other"})
+
+
+def test_run_of_a_supervisor_whose_start_function_raises_says_so(log_events):
+    """A program that could not start ends with 1, however its start function failed."""
+    top = {"id": 1, "type": "supervisor", "start": (lambda: 1 / 0, [])}
+    assert run(top) == 1
+    [event] = log_events
+    assert event["event"] == "program_start_failed"
+    assert isinstance(event["reason"], ZeroDivisionError)
+    with pytest.raises(ChildSpecError):
+        run(top | {"start": (Supervisor, "start_link", [[42]])})
 
 
 def test_the_name_of_a_supervisor_is_known_while_its_children_start(me):

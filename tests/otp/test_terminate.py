@@ -892,3 +892,35 @@ def test_many_stops_and_calls_at_once():
         assert outcomes[1] is None or outcomes[3] is None
         assert {outcomes[0], outcomes[2]} <= {"answer", "normal", "noproc"}
         assert not process.is_alive(ref)
+
+
+def test_stop_whose_server_ends_with_an_equal_reason_is_fine():
+    """The reason is compared as a value, not as an object. STOP-02."""
+
+    class Leaving(Doer):
+        def terminate(self, reason: object) -> None:
+            process.exit_self(("shutdown", int("1")))
+
+    stop(Leaving.start(), ("shutdown", 1))
+
+
+def test_leftover_stops_nobody():
+    """Whose process was killed has no hand in what others do."""
+    target, ref = Doer.start(), Doer.start()
+    gate, seen = Gate(), Journal()
+
+    def later(_server: Doer) -> None:
+        gate()
+        try:
+            stop(target)
+        except BaseException as error:
+            seen(type(error))
+            raise
+        seen("stopped")
+
+    cast(ref, later)
+    gate.reached()
+    process.exit(ref, "kill")
+    gate.open()
+    seen.wait_for(ProcessExit)
+    assert process.is_alive(target)

@@ -932,6 +932,20 @@ def test_name_of_the_thing_that_is_taken_is_a_failed_start(me: Any, log_events: 
     assert failed["delay"] == 0.2
 
 
+def test_name_of_the_thing_that_is_taken_harms_no_starter(log_events: Any) -> None:
+    """AlreadyStarted is an answer, also for a process that does not trap exits. NAME-03."""
+    holder = Doer.start(name="taken")
+    starter = Doer.start()
+
+    def attempt(doer: Any) -> Any:
+        with pytest.raises(AlreadyStarted) as refused:
+            Wrapper.start_link((Doer, "start_link", [], {"name": "taken"}), delay=0.0)
+        return Reply(refused.value.ref)
+
+    assert call(starter, attempt) is holder
+    assert call(starter, lambda doer: Reply("alive")) == "alive"
+
+
 def test_dynamic_supervisor_passes_already_started_on(journal: Journal, registry: Any) -> None:
     """The one who starts a second producer learns who the first is, and waits for nothing."""
     sup = DynamicSupervisor.start_link()

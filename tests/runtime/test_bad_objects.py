@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import multiprocessing
 import pickle
+import threading
 import weakref
+from concurrent.futures import ProcessPoolExecutor
 
 import pykka
 import pytest
@@ -14,6 +17,7 @@ import structlog
 from elsa_actors import (
     CallingSelf,
     DynamicSupervisor,
+    Exit,
     GenServer,
     NameTaken,
     NoProcess,
@@ -318,6 +322,102 @@ def test_copies_keep_the_cause_and_what_a_subclass_restores():
             self.restored = True
 
     assert copy.copy(Restored("x")).restored
+
+
+@dataclasses.dataclass
+class Order:
+    """What users send: with whom to speak in it."""
+
+    number: int
+    peer: object
+
+
+@pytest.mark.parametrize(
+    "error_of",
+    [
+        lambda ref, lock: CallExit("boom", ref, ("get", 1)),
+        lambda ref, lock: NoProcess(ref, 1),
+        lambda ref, lock: CallTimeout(ref, ("get", lock), 5.0),
+        lambda ref, lock: CallExit("boom", "server", lambda: None),
+        lambda ref, lock: CallExit("boom", "server", Order(1, ref)),
+        lambda ref, lock: AlreadyStarted(ref),
+        lambda ref, lock: NameTaken("till", ref),
+        lambda ref, lock: CallExit(Oops(lock), "server", 1),
+        lambda ref, lock: StartError(("shutdown", ("failed", "a", [{"peer": ref}, 7]))),
+        lambda ref, lock: StartError("boom", None, {"start": (Doer, "start_link", [lock])}),
+        lambda ref, lock: StartError(CallExit("boom", ref, 1)),
+    ],
+)
+def test_errors_that_hold_a_ref_are_sent_with_its_repr(error_of):
+    """A ref does not leave its program, what is said of it does; a pool would lose the error."""
+    error = error_of(Doer.start(), threading.Lock())
+    other = pickle.loads(pickle.dumps(error))
+    assert type(other) is type(error)
+    without_quotes = str.maketrans("", "", "'\"")
+    assert str(other).translate(without_quotes) == str(error).translate(without_quotes)
+    assert vars(other).keys() == vars(error).keys()
+
+
+def test_errors_that_are_sent_keep_what_can_be_sent():
+    """Only what cannot be pickled becomes text, inside of tuples, lists and dictionaries too."""
+    ref = Doer.start()
+    error = CallExit(("failed", "a", [{"peer": ref}, 7]), ref, ("get", 1))
+    again = pickle.loads(pickle.dumps(error))
+    assert again.reason == ("failed", "a", [{"peer": repr(ref)}, 7])
+    assert again.args[0] is again.reason
+    assert (again.server, again.request) == (repr(ref), ("get", 1))
+    inside = pickle.loads(pickle.dumps(StartError(error))).reason
+    assert (type(inside), inside.request) == (CallExit, ("get", 1))
+    assert error.server is ref  # The error itself stays as it was.
+
+
+def test_errors_that_are_sent_may_hold_themselves_and_what_shows_badly():
+    """Whatever users put into a reason, it is the error that arrives."""
+
+    class Picky(Exception):
+        def __init__(self, one, two):
+            super().__init__(one)
+
+    around = [threading.Lock()]
+    around.append(around)
+    for reason in (around, Unprintable(), (threading.Lock(), Unprintable()), Picky(1, 2)):
+        assert type(pickle.loads(pickle.dumps(StartError(reason)))) is StartError
+
+
+def raise_with_a_ref():
+    raise CallExit("boom", Doer.start(), 1)
+
+
+def test_errors_that_hold_a_ref_come_out_of_a_pool_of_processes():
+    """The pool would break, or never answer."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        with pytest.raises(CallExit) as error:
+            pool.submit(raise_with_a_ref).result(60)
+        assert error.value.reason == "boom"
+
+
+@pytest.mark.parametrize("kind", ["ref", "monitor"])
+def test_copies_of_refs_and_monitors_are_the_same(me, kind):
+    """They are values: a copy would be equal to nothing, and known by nobody."""
+    ref = Doer.start()
+    value = ref if kind == "ref" else process.monitor(ref)
+    assert copy.copy(value) is value
+    assert copy.deepcopy({"peer": [value]})["peer"][0] is value
+    assert dataclasses.asdict(Exit(value, "boom"))["ref"] is value
+    assert dataclasses.replace(Exit(value, "boom")).ref is value
+    error = CallExit(("boom", value), value)
+    assert copy.copy(error).server is value
+    assert copy.deepcopy(error).reason[1] is value
+
+
+def test_pickling_a_ref_or_a_monitor_says_what_to_do(me):
+    """It means something in its own program only."""
+    ref = Doer.start()
+    with pytest.raises(TypeError, match="a ref belongs to its program; send a name instead"):
+        pickle.dumps({"peer": ref})
+    with pytest.raises(TypeError, match="a monitor belongs to its program"):
+        pickle.dumps(process.monitor(ref))
 
 
 # ---- leftovers and looking in

@@ -19,6 +19,8 @@ from elsa_actors import (
     process,
     send_request,
 )
+from elsa_actors.runtime import death
+from tests.otp.supervised import until
 from tests.servers import WAIT, Doer, Gate, Journal, nothing_comes
 
 
@@ -362,3 +364,25 @@ def test_signal_needs_a_ref(me):
     with pytest.raises(TypeError, match="ref"):
         process.exit("not to be killed by name", "kill")
     assert process.whereis("not to be killed by name") is not None
+
+
+def test_the_dead_send_no_signal(me, monkeypatch):
+    """One that is killed while it sends an exit signal sends none. SIG-10."""
+    target, sender = Doer.start(), Doer.start_link()
+    both = death.both
+
+    def killed_meanwhile(one, other):
+        monkeypatch.undo()
+        killer = threading.Thread(target=process.exit, args=(sender, "kill"))
+        killer.start()
+        killer.join(WAIT)
+        return both(one, other)
+
+    def send(_server):
+        monkeypatch.setattr(death, "both", killed_meanwhile)
+        process.exit(target, "boom")
+
+    cast(sender, send)
+    assert me.receive(Exit, WAIT) == Exit(sender, "killed")
+    until(sender._inbox.is_buried)
+    assert process.is_alive(target)

@@ -587,3 +587,19 @@ def test_worker_taken_for_stuck_as_it_parks_is_counted_once(monkeypatch: Any):
     assert own._park(worker)
     # Woken by nobody who counted it, it counts itself.
     assert (own.running, own.blocked_silently) == (1, 0)
+
+
+def test_a_flood_of_mail_does_not_keep_the_next_process_waiting() -> None:
+    """A worker gives a process its fair share of messages, then the next one its turn."""
+    journal = Journal()
+    flooded, other, sender = Doer.start(), Doer.start(), Doer.start()
+
+    def flood(_server: Any) -> None:
+        for _ in range(3000):
+            cast(flooded, lambda server: journal("flooded"))
+        cast(other, lambda server: journal("other"))
+
+    call(sender, flood, WAIT)
+    call(flooded, lambda server: None, WAIT * 4)
+    call(other, lambda server: None, WAIT)
+    assert journal.events.index("other") < 1000
