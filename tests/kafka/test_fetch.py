@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -431,8 +432,10 @@ def test_broker_that_hangs_is_an_error_in_time(call):
 
 
 @pytest.mark.parametrize("harm", ["freeze", "stop"])
-def test_broker_that_is_lost_in_a_stream_is_an_error_in_time(harm):
+def test_broker_that_is_lost_in_a_stream_is_an_error_in_time(harm, monkeypatch):
     """What was read stays good; where to go on is the offset after it."""
+    # It shall not have all by then.
+    monkeypatch.setattr(sys.modules[fetch.__module__], "_STREAM_BYTES", 100_000)
     with EmbeddedKafka(topics={"orders": 1}) as kafka:
         for _ in range(4):
             produce(kafka.endpoints, "orders", ["x" * 100_000] * 9)
