@@ -5,10 +5,8 @@ The original: https://hexdocs.pm/elsa/Elsa.Consumer.html
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -42,6 +40,8 @@ HELD_MOST = 2 * READ_AT_ONCE
 """So many messages are held back for a worker that has had its fill; then comes a pause."""
 STALL_SECONDS = 5.0
 """How often a partition is looked at from which nothing comes."""
+SILENT_MOST = 2
+"""So many brokers without an answer are waited for at once: each takes a second."""
 RESOLVE_SECONDS = 1.0
 """How long the brokers may take to tell offsets: nothing is read meanwhile."""
 _OUT_OF_RANGE = (DriverError._AUTO_OFFSET_RESET, DriverError.OFFSET_OUT_OF_RANGE)
@@ -193,6 +193,8 @@ class Consumer(GenServer):
         self._unresolved: dict[Key, Subscribe] = {}  # of those who wait to hear where they begin
         self._resolving: Timer | None = None
         self._patience = Backoff(RESOLVE_AGAIN_SECONDS, 5.0)
+        self._leaders: dict[int, int] = {}  # by partition, as far as it was told
+        self._silent: dict[int, float] = {}  # whose broker did not answer, and when
         take_key(self.connection.name, ("consumer", None), SHUTDOWN_SECONDS)
         return Ok(then=Continue("open"))
 
@@ -297,12 +299,7 @@ class Consumer(GenServer):
         wanted = [TopicPartition(*key, which) for key in keys]
         if not wanted:
             return {}
-        try:
-            found = self.driver.offsets_for_times(wanted, RESOLVE_SECONDS)
-        except KafkaException as error:
-            if tell:
-                self._tell((wanted[0].topic, wanted[0].partition), error.args[0])
-            found = self._one_by_one(wanted)
+        found = self._ask(wanted, tell)
         offsets = {}
         for one in found:
             key = (one.topic, one.partition)
@@ -314,20 +311,45 @@ class Consumer(GenServer):
             self._learn(self.options.topic)  # It may not know the partition yet.
         return offsets
 
-    def _one_by_one(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
-        # One silent broker keeps the answers of all others back. Each time others come first.
+    def _ask(self, wanted: list[TopicPartition], tell: bool) -> list[TopicPartition]:
+        if not self._silent:
+            try:
+                return list(self.driver.offsets_for_times(wanted, RESOLVE_SECONDS))
+            except KafkaException as error:
+                if tell:
+                    self._tell((wanted[0].topic, wanted[0].partition), error.args[0])
+        # One silent broker keeps the answers of all others back: each is asked by itself.
         found: list[TopicPartition] = []
-        until = clock.now() + RESOLVE_SECONDS
-        random.shuffle(wanted)
-        for one in wanted:
-            if clock.now() >= until:
-                break
-            with suppress(KafkaException):
-                found += self.driver.offsets_for_times([one], RESOLVE_SECONDS)
+        silent = 0
+        for group in self._groups(wanted):
+            try:
+                found += self.driver.offsets_for_times(group, RESOLVE_SECONDS)
+            except KafkaException:
+                self._silent |= dict.fromkeys([one.partition for one in group], clock.now())
+                silent += 1
+                if silent == SILENT_MOST:
+                    break
+            else:
+                for one in group:
+                    self._silent.pop(one.partition, None)
+        if silent:
+            self._learn(self.options.topic)  # Others may lead them by now.
         return found
+
+    def _groups(self, wanted: list[TopicPartition]) -> list[list[TopicPartition]]:
+        """What each broker is asked; first those that have not been silent for the longest time."""
+        groups: dict[Any, list[TopicPartition]] = {}
+        for one in wanted:
+            leader = self._leaders.get(one.partition, ("unknown", one.partition))
+            groups.setdefault(leader, []).append(one)
+        return sorted(
+            groups.values(),
+            key=lambda group: max(self._silent.get(one.partition, 0.0) for one in group),
+        )
 
     def _drop(self, key: Key) -> None:
         feed = self.feeds.pop(key)
+        self._silent.pop(key[1], None)
         process.demonitor(feed.watch, flush=True)
         if feed.paused:
             self.driver.resume([TopicPartition(*key)])  # A pause outlives the assignment.
@@ -507,9 +529,11 @@ class Consumer(GenServer):
     def _learn(self, topic: str) -> None:
         """Have librdkafka know a topic's leaders; else it would find out a second later."""
         try:
-            self.driver.list_topics(topic, RESOLVE_SECONDS)
+            found = self.driver.list_topics(topic, RESOLVE_SECONDS).topics.get(topic)
         except KafkaException:
-            pass  # It goes on asking by itself.
+            return  # It goes on asking by itself.
+        if found is not None:
+            self._leaders = {one.id: one.leader for one in found.partitions.values()}
 
     def terminate(self, reason: Any) -> None:
         if self.driver is not None:
