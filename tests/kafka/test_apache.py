@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from elsa_actors.kafka.apache import ApacheKafka
 from elsa_actors.runtime.errors import ElsaError
+from tests.kafka.trees import wait_until
 
 PATIENCE = 30.0
 
@@ -184,7 +185,8 @@ def test_three_brokers_lose_one_and_no_message():
         kafka.kill(leader)
         assert sender.deliver("t", b"without") == 1
         kafka.start(leader)
-        assert len(metadata(kafka).brokers) == 3
+        # The others hear of it a moment after it answers.
+        wait_until(lambda: len(metadata(kafka).brokers) == 3)
         assert sender.deliver("t", b"after") == 2
         kafka.kill()
         kafka.start()
