@@ -172,14 +172,7 @@ class Consumer(GenServer):
         _check_offset(offset)
         worker = connections.holder(connection, ("worker", group, topic, partition))
         if worker is None:
-            log.warning(
-                "ack_dropped",
-                connection=connection,
-                topic=topic,
-                partition=partition,
-                generation_id=generation_id,
-                offset=offset,
-            )
+            Acked(generation_id, offset).dropped(connection, topic, partition)
         else:
             cast(worker, Acked(generation_id, offset))
 
@@ -558,6 +551,17 @@ class Acked:
 
     generation_id: int | None
     offset: int
+
+    def dropped(self, connection: str, topic: str, partition: int) -> None:
+        """Tell that it counts for nothing."""
+        log.warning(
+            "ack_dropped",
+            connection=connection,
+            topic=topic,
+            partition=partition,
+            generation_id=self.generation_id,
+            offset=self.offset,
+        )
 
 
 def _size_of(messages: list[DriverMessage]) -> int:

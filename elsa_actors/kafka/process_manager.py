@@ -145,10 +145,6 @@ class Consuming(Plan):
     def spec(self, key: Key) -> dict[str, Any]:
         return Worker.child_spec(self.connection.name, self.options, *key)
 
-    def backoff(self) -> Backoff:
-        """How long to wait before a partition's process is started again."""
-        return Backoff(min=0.1, max=30.0)
-
     def wanted(self, topic: str, count: int) -> Iterable[int]:
         partition = self.options.partition
         return range(count) if partition is None else [partition] if partition < count else []

@@ -73,8 +73,8 @@ class Worker(GenServer):
 
     def handle_cast(self, request: Any) -> Any:
         match request:
-            case Acked(generation_id, offset):
-                self._acked(generation_id, offset)
+            case Acked():
+                self._acked(request)
                 return NoReply()
             case unknown:
                 return Stop(("unknown_request", unknown))
@@ -154,18 +154,12 @@ class Worker(GenServer):
             ),
         )
 
-    def _acked(self, generation_id: int | None, offset: int) -> None:
-        if generation_id is not None or self.offsets is None or not self.offsets.ack(offset):
-            log.warning(
-                "ack_dropped",
-                connection=self.connection.name,
-                topic=self.topic,
-                partition=self.partition,
-                generation_id=generation_id,
-                offset=offset,
-            )
-        else:
+    def _acked(self, ack: Acked) -> None:
+        offsets = self.offsets
+        if ack.generation_id is None and offsets is not None and offsets.ack(ack.offset):
             self._keep_position()
+        else:
+            ack.dropped(self.connection.name, self.topic, self.partition)
 
     def _keep_position(self) -> None:
         assert self.offsets is not None

@@ -95,9 +95,6 @@ class Worker:
         self.reported = False
         self.unwind = True  # whether its leftover may be ended by an exception
 
-    def wake(self) -> None:
-        wake(self.lock)
-
 
 def wake(lock: Any) -> None:
     """Release a lock that a thread waits on; harmless when it is released already."""

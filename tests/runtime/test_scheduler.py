@@ -583,7 +583,7 @@ def test_worker_taken_for_stuck_as_it_parks_is_counted_once(monkeypatch: Any):
     own.watchdog._relieve(late=1.0)
     own.queue.clear()
     assert worker.state is scheduler_module.STUCK
-    worker.wake()
+    scheduler_module.wake(worker.lock)
     assert own._park(worker)
     # Woken by nobody who counted it, it counts itself.
     assert (own.running, own.blocked_silently) == (1, 0)

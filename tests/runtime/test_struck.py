@@ -90,6 +90,14 @@ def struck_at(
     return struck.is_set()
 
 
+def at_every_line(strike: Callable[[int], bool]) -> None:
+    """Strike at the first line, the second and so on, until the operation ends before it."""
+    for number in range(MOST_LINES):
+        if not strike(number):
+            return
+    pytest.fail("the operation never came to its end")
+
+
 def bears_no_signal(frame: Any) -> bool:
     """Whether Python looks for no signal on this line, though a trace function is called there.
 
@@ -137,22 +145,24 @@ def _tracing_again() -> Iterator[None]:
 def test_ctrl_c_at_any_line_of_a_send_loses_nobody(kind, name):
     """Whoever was sent something by a struck thread still answers others."""
     ref = kind.start()
-    for number in range(MOST_LINES):
-        struck = struck_at(number, lambda ref=ref: OPERATIONS[name](ref))
+
+    def strike(number: int) -> bool:
+        nonlocal ref
+        struck = struck_at(number, lambda: OPERATIONS[name](ref))
         if kind is InlineCounter and not process.is_alive(ref):
             ref = kind.start()  # It struck in the handler: that ends the server.
         assert_well(ref)
-        if not struck:
-            break
-    else:
-        pytest.fail("the operation never came to its end")
+        return struck
+
+    at_every_line(strike)
     stop(ref)
 
 
 def test_ctrl_c_while_a_worker_is_hired_leaves_none_behind_that_counts():
     """The count of those who run stays true: none runs, and none is missed."""
     ref = Counter.start()
-    for number in range(MOST_LINES):
+
+    def strike(number: int) -> bool:
         with scheduler.lock:
             idle, scheduler.idle = scheduler.idle, []
             try:
@@ -160,10 +170,9 @@ def test_ctrl_c_while_a_worker_is_hired_leaves_none_behind_that_counts():
             finally:
                 scheduler.idle += idle
         assert_well(ref)
-        if not struck:
-            break
-    else:
-        pytest.fail("the operation never came to its end")
+        return struck
+
+    at_every_line(strike)
     stop(ref)
 
 
@@ -230,18 +239,18 @@ def test_a_server_that_recurses_without_end_harms_none_whom_it_asks():
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_at_any_line_of_a_stop_leaves_nothing_that_hangs(kind):
     """It is stopped, or it is not and can be stopped."""
-    for number in range(MOST_LINES):
+
+    def strike(number: int) -> bool:
         ref = kind.start()
-        struck = struck_at(number, lambda ref=ref: stop(ref, timeout=WAIT))
+        struck = struck_at(number, lambda: stop(ref, timeout=WAIT))
         process.exit(ref, "kill")
         deadline = time.monotonic() + WAIT
         while process.is_alive(ref) and time.monotonic() < deadline:
             time.sleep(0.001)
         assert not process.is_alive(ref)
-        if not struck:
-            break
-    else:
-        pytest.fail("the operation never came to its end")
+        return struck
+
+    at_every_line(strike)
 
 
 def test_a_traced_call_comes_back_after_a_leftover_was_ended():
