@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import structlog
@@ -39,6 +40,7 @@ from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean, is_word
 from elsa_actors.runtime.mailbox import (
     ALIVE,
     FAIR_SHARE,
+    NO_WAIT,
     PYKKA_MESSAGES,
     Ask,
     Halt,
@@ -64,6 +66,8 @@ log = structlog.get_logger("elsa_actors")
 
 MAX_INLINE_DEPTH = 16
 """Inline calls that may stand on one thread's stack; a deeper one goes through the mailbox."""
+
+_NO_ARGUMENTS = ((),)
 
 
 class Request(Ask):
@@ -183,6 +187,7 @@ class GenServer(Process):
 
     state: Any = None
 
+    _serves = True
     _suspended: bool = False
     _idle_marker: IdleOver | None = None
     _idle_seconds: float = 0.0
@@ -265,9 +270,9 @@ class GenServer(Process):
             raise
         process._launch()
         if inline:
-            _start_inline(inbox, process, begin)
+            _run_inline(inbox, begin, me, mine=True)
         else:
-            inbox.runner.push(inbox)
+            process._first_push()
         return _await_start(begin, inbox, me, timeout, inline)
 
     if TYPE_CHECKING:
@@ -781,31 +786,52 @@ def _take_name(name: Any, inbox: Mailbox) -> None:
         raise AlreadyStarted(taken.ref, f"{name!r} is already taken by {taken.ref!r}") from None
 
 
-def _start_inline(inbox: Mailbox, process: GenServer, begin: Begin) -> None:
-    held = [inbox]
-    try:
-        _run_inline(inbox, process, begin, held)
-    except BaseException:
-        exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
-        inbox.let_go(held)
-        raise
+def _run_inline(inbox: Mailbox, item: Any, me: Mailbox | None, mine: Any = False) -> bool:
+    """Handle one message on this thread, as that process; False when somebody else comes first.
 
-
-def _run_inline(inbox: Mailbox, process: GenServer, item: Any, held: list[Mailbox]) -> None:
-    """Handle one message on this thread, as that process; its token is held and given back."""
-    me, depth = here.inbox, here.depth
-    here.inbox, here.depth = inbox, depth + 1
+    ``mine`` says whether this thread has the token already. Ctrl-C or a RecursionError may strike
+    between any two steps: what moves the token says in the same step whose it is (design.md, S6).
+    """
+    depth, runs = here.depth, True
     try:
-        inbox.context.run(process._inline_turn, item)  # type: ignore[union-attr]
-    finally:
-        here.inbox, here.depth = me, depth
-        if inbox.reason is not ALIVE:
+        process: Any = inbox.process
+        if not mine:
+            (mine,) = map(inbox.token.acquire, NO_WAIT)
+            if not mine:
+                return False
+            # The token, then the look: from here on what others send comes after this.
+            runs = (
+                not inbox.items
+                and inbox.reason is ALIVE
+                and not process._suspended
+                and (me is None or me.reason is ALIVE)
+            )
+        if runs:
+            here.inbox, here.depth = inbox, depth + 1
+            inbox.context.run(process._inline_turn, item)  # type: ignore[union-attr]
+            here.inbox, here.depth = me, depth
+        if not runs or inbox.items:
+            (mine,) = map(inbox.runner.queue.append, (inbox,))
+            inbox.runner.rouse()
+        elif inbox.reason is not ALIVE:
             inbox.bury()
-            held.clear()
-        elif inbox.items:
-            inbox.hand_on(held)
+            mine = False
         else:
-            inbox.put_back(held)
+            (mine,) = starmap(inbox.token.release, _NO_ARGUMENTS)
+            if inbox.items or inbox.reason is not ALIVE:
+                inbox.enqueue()
+        return runs
+    except BaseException:
+        here.inbox, here.depth = me, depth
+        try:
+            if type(item) is Begin:
+                exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
+        finally:
+            # Only calls into C: near the recursion limit there may be no room for others.
+            if mine:
+                inbox.runner.queue.append(inbox)
+            scheduler.watchdog.alarms.put(inbox)
+        raise
 
 
 def _await_start(
@@ -895,28 +921,13 @@ def _post(me: Mailbox | None, inbox: Mailbox, item: Any) -> None:
 
 
 def _call_inline(inbox: Mailbox, asked: Request, me: Mailbox | None) -> None:
-    process: Any = inbox.process  # A GenServer, for nothing else is inline; None when it is buried.
-    held: list[Mailbox] = []
-    try:
-        inbox.take_token(held)
-        # The token, then the look: from here on what others send comes after this request.
-        if not held:
-            _post(me, inbox, asked)
-            return
-        if inbox.items or not inbox.inline or inbox.reason is not ALIVE or process is None:
-            # Somebody was first, or it is suspended or dead: by the mailbox, in order of coming.
-            _post(me, inbox, asked)
-            inbox.hand_on(held)
-            return
-        if me is not None:
-            me.check_alive()
-        started = clock.now()
-        _run_inline(inbox, process, asked, held)
-        took = clock.now() - started
-    except BaseException:
-        inbox.let_go(held)
-        raise
-    if took > max(process._overrun, process.inline_limit):
+    process: Any = inbox.process  # A GenServer, for nothing else is inline.
+    started = clock.now()
+    if not _run_inline(inbox, asked, me):
+        _post(me, inbox, asked)
+        return
+    took = clock.now() - started
+    if took > process.inline_limit and took > process._overrun:
         # Ever rarer: a busy machine makes everybody late now and then.
         process._overrun = 2 * took
         report(
@@ -944,7 +955,8 @@ def cast(server: Any, request: Any) -> None:
             me.check_alive()
         return
     # What is no server gets the bare request, as it does from `call`.
-    item = Cast(request) if isinstance(inbox.process, GenServer) else request
+    process = inbox.process
+    item = Cast(request) if process is not None and process._serves else request
     if me is None:
         inbox.put(item)
     else:
@@ -1034,19 +1046,7 @@ def _stop_here(inbox: Mailbox, me: Mailbox | None, reason: Any) -> bool:
         or inbox.token.locked()
     ):
         return False
-    held: list[Mailbox] = []
-    try:
-        inbox.take_token(held)
-        if not held:
-            return False
-        if inbox.items or inbox.reason is not ALIVE or (me is not None and me.reason is not ALIVE):
-            inbox.hand_on(held)
-            return False
-        _run_inline(inbox, process, Halt(reason), held)
-    except BaseException:
-        inbox.let_go(held)
-        raise
-    return True
+    return _run_inline(inbox, Halt(reason), me)
 
 
 def system_call(

@@ -19,7 +19,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from elsa_actors.runtime.clock import clock
-from elsa_actors.runtime.death import both, die
+from elsa_actors.runtime.death import both, die, exit_signal
 from elsa_actors.runtime.errors import CallingSelf, NoProcess
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean
 from elsa_actors.runtime.links import ties_of
@@ -320,6 +320,8 @@ class Process(pykka.Actor):
     _inbox: Mailbox
     _last_message: Any = None
 
+    _serves: ClassVar[bool] = False
+    """Whether it is a server, which tells casts from other messages."""
     _private: ClassVar[frozenset[str]] = frozenset()
     """What the base classes of a user's class need for themselves, and no object of it may set."""
 
@@ -470,7 +472,15 @@ class Process(pykka.Actor):
         # Before what was sent while it was made.
         inbox.items.appendleft(START)
         self._launch()
-        inbox.runner.push(inbox)
+        self._first_push()
+
+    def _first_push(self) -> None:
+        inbox = self._inbox
+        try:
+            inbox.runner.push(inbox)
+        except BaseException:  # There is no thread for it, or Ctrl-C.
+            exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
+            raise
 
     # ---- turns
 

@@ -202,13 +202,10 @@ def _report(inbox: Mailbox) -> None:
 
 
 def _bury_if_idle(inbox: Mailbox) -> None:
-    held: list[Mailbox] = []
-    inbox.take_token(held)
-    if not held:
-        return  # Whoever runs it, or is about to, buries it.
+    # Whoever runs it, or is about to, buries it.
     if inbox.owned or inbox.runner is not scheduler:
-        inbox.hand_on(held)
-    else:
+        inbox.enqueue()
+    elif inbox.token.acquire(False):
         inbox.bury()
 
 

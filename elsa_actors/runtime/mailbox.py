@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from itertools import compress, starmap
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from elsa_actors.runtime.errors import CallExit, NoProcess
@@ -50,9 +50,8 @@ class Runner(Protocol):
     def rouse(self) -> None: ...
 
 
-_NO_WAIT = (False,)
-_NO_ARGUMENTS = ((),)
-_FIRST = (0,)
+NO_WAIT = (False,)
+"""The one set of arguments of ``map(token.acquire, NO_WAIT)``."""
 
 
 class Internal:
@@ -87,17 +86,15 @@ class Ask(Internal):
         self.answers: list[tuple[bool, Any]] = []
 
     def answer(self, value: Any) -> None:
-        self._arrive((True, value))
+        self.answers.append((True, value))
+        # The answer first, then the slot: whoever waits does it the other way round.
+        if self.slot is not None:
+            wake(self.slot)
 
     def fail(self, reason: Any) -> None:
-        self._arrive((False, reason))
-
-    def _arrive(self, answer: tuple[bool, Any]) -> None:
-        self.answers.append(answer)
-        # The answer first, then the slot: whoever waits does it the other way round.
-        slot = self.slot
-        if slot is not None:
-            wake(slot)
+        self.answers.append((False, reason))
+        if self.slot is not None:
+            wake(self.slot)
 
     def is_answered(self, timeout: float | None) -> bool:
         """Whether an answer is there, waiting up to ``timeout`` seconds for it."""
@@ -215,13 +212,8 @@ class Mailbox:
                 self.enqueue()
             elif self.receiver is not None:
                 self.notify()
-        except BaseException:
-            # Ctrl-C, or a RecursionError: no function of Python's can be called here for sure.
-            scheduler.struck.append(self)
-            try:
-                scheduler.watchdog.alarm.release()
-            except RuntimeError:
-                pass
+        except BaseException:  # Ctrl-C, or a RecursionError.
+            scheduler.watchdog.alarms.put(self)
             raise
         return True
 
@@ -234,11 +226,7 @@ class Mailbox:
             if receiver is not None:
                 wake(receiver)
         except BaseException:  # As in `put`.
-            scheduler.struck.append(self)
-            try:
-                scheduler.watchdog.alarm.release()
-            except RuntimeError:
-                pass
+            scheduler.watchdog.alarms.put(self)
             raise
 
     def enqueue(self) -> None:
@@ -246,7 +234,7 @@ class Mailbox:
         runner = self.runner
         # The token is taken and the mailbox queued within one call into C: between two steps of
         # Python, Ctrl-C or a RecursionError could strike, and the token be lost.
-        runner.queue.extend(compress((self,), map(self.token.acquire, _NO_WAIT)))
+        runner.queue.extend(compress((self,), map(self.token.acquire, NO_WAIT)))
         runner.rouse()
 
     def drop_mail(self, reason: Any) -> None:
@@ -293,22 +281,16 @@ class Mailbox:
             return True
         worker.inbox = self
         self.worker = worker
+        process, context = self.process, self.context
         # The worker first, then the look: a death does it the other way round.
-        if self.reason is not ALIVE:
-            return self.end_turn(worker)
-        here.inbox = self
-        process = self.process
-        context = self.context
-        if process is not None and context is not None:
+        if self.reason is ALIVE and process is not None and context is not None:
+            here.inbox = self
             try:
                 context.run(process._turn)
             except Exception as error:
                 # A message that cannot even be looked at: users may send what they like.
                 process._end_at_once(error)
-        return self.end_turn(worker)
-
-    def end_turn(self, worker: Worker) -> bool:
-        here.inbox = None
+            here.inbox = None
         # No worker first, then the look: a death does it the other way round.
         self.worker = None
         if self.reason is not ALIVE:
@@ -332,34 +314,6 @@ class Mailbox:
         self.token.release()
         if self.items or self.reason is not ALIVE:
             self.enqueue()
-
-    # ---- the token in the hands of a thread that Ctrl-C or a RecursionError may strike
-    #
-    # Each of these is one call into C for what belongs together. While the mailbox stands in the
-    # thread's list ``held``, the thread has the token: then it is for `let_go` when it is struck.
-
-    def take_token(self, held: list[Mailbox]) -> None:
-        """Take the token, unless somebody has it."""
-        held.extend(compress((self,), map(self.token.acquire, _NO_WAIT)))
-
-    def hand_on(self, held: list[Mailbox]) -> None:
-        """Give the token to a worker."""
-        self.runner.queue.extend(map(held.pop, _FIRST))
-        self.runner.rouse()
-
-    def put_back(self, held: list[Mailbox]) -> None:
-        """As `give_token_back`."""
-        release: Any = self.token.release
-        held[:] = compress(starmap(release, _NO_ARGUMENTS), _NO_WAIT)  # None, and thrown away.
-        if self.items or self.reason is not ALIVE:
-            self.enqueue()
-
-    def let_go(self, held: list[Mailbox]) -> None:
-        """This thread was struck: a worker sees to whatever there is to do."""
-        if held:
-            self.runner.queue.extend(map(held.pop, _FIRST))
-        scheduler.struck.append(self)
-        wake(scheduler.watchdog.alarm)
 
     def end_in_child(self) -> None:
         """The process that forked goes on in its parent; of this copy nobody hears, or is told."""
@@ -412,4 +366,4 @@ class Mailbox:
         return repr(self.ref)
 
 
-__all__ = ["ALIVE", "Ask", "Halt", "Internal", "Mailbox", "new_slot"]
+__all__ = ["ALIVE", "NO_WAIT", "Ask", "Halt", "Internal", "Mailbox", "new_slot"]

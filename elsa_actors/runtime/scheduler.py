@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
@@ -121,11 +122,6 @@ class Scheduler:
         self.forked = False
         self.used = False  # there was a process
         self.queue: deque[Runnable] = deque()
-        self.struck: deque[Any] = deque()
-        """Mailboxes whose sender was struck, by Ctrl-C or a RecursionError, while it woke them.
-
-        None when it woke workers.
-        """
         self.lock = threading.RLock()
         self.running = 0
         self.workers: set[Worker] = set()
@@ -168,11 +164,7 @@ class Scheduler:
                         saturated, self.saturated = not self.saturated, True
                         break
         except BaseException:
-            self.struck.append(None)
-            try:
-                self.watchdog.alarm.release()
-            except RuntimeError:
-                pass
+            self.watchdog.alarms.put(self)
             raise
         if saturated:
             self._report_saturation()
@@ -210,8 +202,8 @@ class Scheduler:
         here.worker = worker
         return True
 
-    def repair(self) -> None:
-        """Finish what somebody had begun who was struck while he woke a worker.
+    def repair(self, woken: Any) -> None:
+        """Finish what somebody had begun who was struck while he woke this mailbox, or a worker.
 
         Between any two steps on the main thread Ctrl-C may strike, and near the recursion limit any
         call may fail. What is in the queue is not lost; who is counted may not have been woken.
@@ -223,11 +215,9 @@ class Scheduler:
                 elif worker.state is PARKED and worker not in self.idle:
                     self.idle.append(worker)
             self.running = sum(worker.state is RUNNING for worker in self.workers)
-        while self.struck:
-            inbox = self.struck.popleft()
-            if inbox is not None:
-                inbox.notify()
-                inbox.runner.rouse()
+        if woken is not self:
+            woken.notify()
+            woken.runner.rouse()
         if self.queue:
             self.rouse()
 
@@ -421,8 +411,9 @@ class Watchdog:
         self.awake = False
         self.orphans: set[Worker] = set()
         self._lock = threading.RLock()
-        self.alarm = _thread.allocate_lock()
-        self.alarm.acquire()
+        self.alarms: SimpleQueue[Any] = SimpleQueue()
+        """None to have it look; what was being woken by somebody whom Ctrl-C struck, or a
+        RecursionError: then no function of Python's can be called for sure, but `put` is C's."""
         self._started = False
 
     def start(self) -> None:
@@ -437,19 +428,18 @@ class Watchdog:
     def wake(self) -> None:
         """Have it look. Only itself says that it is awake: nobody relies on one who is not."""
         self.start()
-        wake(self.alarm)
+        if self.alarms.empty():
+            self.alarms.put(None)
 
     def _watch(self) -> None:
         # Asleep from the first: most programs never need it.
-        self.alarm.acquire()
+        self._sleep(None)
         self.awake = True
         quiet = 0
         pause = TICK
         while True:
-            if self.scheduler.struck:
-                self.scheduler.repair()
             started = clock.now()
-            rung = self.alarm.acquire(True, pause)
+            rung = self._sleep(pause)
             late = clock.now() - started - pause
             if self.scheduler.queue:
                 quiet = 0
@@ -463,12 +453,22 @@ class Watchdog:
             elif quiet >= _QUIET_TICKS and pause >= TICK:
                 self.awake = False
                 # Asleep first, then the queue: `push` does it the other way round.
-                if not self.scheduler.queue and not self.scheduler.struck:
-                    self.alarm.acquire(True, pause if self.orphans else -1)
+                if not self.scheduler.queue:
+                    self._sleep(pause if self.orphans else None)
                 self.awake = True
                 quiet, pause = 0, TICK
             else:
                 pause = min(pause, TICK)
+
+    def _sleep(self, seconds: float | None) -> bool:
+        """Wait for an alarm; False when ``seconds`` were over first."""
+        try:
+            woken = self.alarms.get(timeout=seconds)
+        except Empty:
+            return False
+        if woken is not None:
+            self.scheduler.repair(woken)
+        return True
 
     def _relieve(self, late: float) -> None:
         """Add workers when those that run are stuck, or the GIL is free while processes wait."""

@@ -479,6 +479,33 @@ def test_a_dedicated_thread_ends_with_its_process():
     assert not thread.is_alive()
 
 
+def test_a_dedicated_process_that_gets_no_thread_never_lived(monkeypatch):
+    """Whoever starts it hears of it; nothing that lives nowhere keeps the name."""
+
+    class Bound(GenServer):
+        dedicated_thread = True
+
+    class Plain(Process):
+        dedicated_thread = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            process.register("plain", self.actor_ref)
+
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Bound.start(name="bound")
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Plain.start()
+    assert process.whereis("bound") is process.whereis("plain") is None
+    stop(Bound.start(name="bound"), timeout=WAIT)
+    stop(Plain.start(), timeout=WAIT)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_in_a_forked_child_every_call_says_so():
     """No process lives in a forked child; a call there must not wait for ever."""

@@ -125,11 +125,16 @@ def assert_well(ref: Any) -> None:
     assert call(other, "well", WAIT) == "well"
     stop(other)
     deadline = time.monotonic() + WAIT
-    while (scheduler.running, len(scheduler.struck)) != (0, 0) and time.monotonic() < deadline:
+    while not counts_truly() and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert scheduler.running == 0
-    parked = [worker for worker in scheduler.workers if worker.state == "parked"]
-    assert set(parked) == set(scheduler.idle)
+    assert counts_truly()
+
+
+def counts_truly() -> bool:
+    """Nobody runs, nobody is counted as running, and all who are parked can be woken."""
+    with scheduler.lock:
+        parked = {worker for worker in scheduler.workers if worker.state == "parked"}
+        return scheduler.running == 0 and parked == set(scheduler.idle)
 
 
 @pytest.fixture(autouse=True)
