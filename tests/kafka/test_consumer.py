@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import confluent_kafka
@@ -14,7 +15,7 @@ from elsa_actors import Agent, DynamicSupervisor, Supervisor, debug, process
 from elsa_actors.kafka import Consumer, EmbeddedKafka, KafkaError, Random, process_manager
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import consumer as consumer_module
-from elsa_actors.kafka.consumer import Subscribe
+from elsa_actors.kafka.consumer import Handled, Subscribe
 from elsa_actors.kafka.worker import GO_ON
 from elsa_actors.otp.gen_server import cast, system_call
 from tests.kafka.trees import Collector, consumer, new_name, stays, tree, wait_until
@@ -123,6 +124,46 @@ def test_a_worker_never_has_more_than_prefetch_bytes_waiting(embedded, new_topic
         assert seen.offsets() == list(range(32))
 
 
+def test_a_small_message_does_not_overtake_a_large_one_that_is_held_back(embedded, new_topic):
+    """There would be room for it; but the worker would be done with an offset it never saw."""
+    topic = new_topic(embedded)
+    gate = Gate()
+    seen = Collector(answer=lambda handler, messages: gate() or "ack")
+    options = consumer(topic, seen, prefetch_bytes=1000)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, "a" * 600)
+        gate.reached()
+        shop.produce(topic, "b" * 600)
+        wait_until(lambda: feed(shop, topic)["held"] == 1)
+        shop.produce(topic, "c")
+        wait_until(lambda: sum(feed(shop, topic)[k] for k in ("held", "waiting")) == 3)
+        assert feed(shop, topic)["held"] == 2
+        gate.open()
+        seen.wait_for(3)
+        assert seen.offsets() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", [{"number": 0}, {"worker": None}, {"partition": 7}])
+def test_what_another_than_the_worker_has_handled_makes_no_room(embedded, new_topic, wrong):
+    """It was given to one before, or before a reset: the worker has its messages still."""
+    topic = new_topic(embedded)
+    gate = Gate()
+    seen = Collector(answer=lambda handler, messages: gate() or "ack")
+    options = consumer(topic, seen, prefetch_count=1)
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, ["a", "b", "c"])
+        gate.reached()
+        wait_until(lambda: feed(shop, topic)["held"] == 2)
+        before, reader = feed(shop, topic), shop.kafka_consumer()
+        number = system_call(reader, lambda server: server.feeds[topic, 0].number, 5.0)
+        done = Handled(topic, 0, shop.worker(topic), number, 1, 1)
+        cast(reader, replace(done, **wrong))
+        assert feed(shop, topic) == before
+        assert shop.kafka_consumer() is reader
+        gate.open()
+        assert seen.wait_for(3) == [b"a", b"b", b"c"]
+
+
 def test_a_worker_that_is_done_all_the_time_holds_up_no_other(embedded, new_topic):
     """What is held back for it is many small steps; librdkafka is looked at in between."""
     topic = new_topic(embedded, 2)
@@ -170,7 +211,7 @@ def test_a_paused_partition_holds_up_no_other(embedded, new_topic):
 def test_a_worker_that_dies_while_its_partition_is_paused_is_replaced_by_one_that_reads_on(
     embedded, new_topic
 ):
-    """The pause and what was held belong to the dead one."""
+    """The pause and what was held belong to the dead one, and no new client is needed to end it."""
     topic = new_topic(embedded)
     gate = Gate()
     blocking = [True]
@@ -187,9 +228,11 @@ def test_a_worker_that_dies_while_its_partition_is_paused_is_replaced_by_one_tha
         shop.produce(topic, [str(i) for i in range(3000)])
         gate.reached()
         wait_until(lambda: feed(shop, topic)["paused"])
+        reader = shop.kafka_consumer()
         process.exit(shop.worker(topic), "kill")
         wait_until(lambda: len(seen.offsets()) >= 3000, 30.0)
         assert seen.offsets() == list(range(3000))
+        assert shop.kafka_consumer() is reader  # Another one is what a stalled partition gets.
         gate.open()
 
 

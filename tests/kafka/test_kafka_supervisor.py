@@ -226,6 +226,54 @@ def test_a_consumer_supervisor_that_is_killed_uses_one_restart(
         assert not [e for e in log_events if e["event"] == "child_start_failed"]
 
 
+def test_a_killed_tree_is_followed_by_one_that_waits_for_its_registry(embedded):
+    """It dies later than its supervisor when it is busy, and has its name until then."""
+    gate = Gate()
+    started: list[Any] = []
+    with tree(embedded) as shop:
+        registry = process.whereis(ElsaSupervisor.registry(shop.connection))
+        options = {"endpoints": embedded.endpoints, "connection": shop.connection}
+        busy = threading.Thread(
+            target=system_call, args=(registry, lambda server: gate(), SOON), daemon=True
+        )
+        starting = threading.Thread(
+            target=lambda: started.append(ElsaSupervisor.start_link(**options, name=shop.name))
+        )
+        busy.start()
+        gate.reached()
+        shop.kill(shop.ref)
+        starting.start()
+        assert stays(starting.is_alive)
+        gate.open()
+        starting.join(SOON)
+        assert started == [process.whereis(shop.name)]
+        assert process.whereis(ElsaSupervisor.registry(shop.connection)) is not registry
+        busy.join(SOON)
+
+
+def test_a_consumer_that_is_killed_takes_all_of_its_group_along(embedded, new_topic):
+    """One for all: its workers end in order and begin anew, as does who starts them."""
+    topic = new_topic(embedded)
+    seen = Collector()
+
+    def group() -> dict[str, Any]:
+        return {one.id: one.child for one in Supervisor.which_children(shop.child("consumer"))}
+
+    with tree(embedded, producer={"topic": topic}, consumer=consumer(topic, seen)) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+        above, before = shop.child("consumer"), group()
+        shop.kill(shop.kafka_consumer())
+        wait_until(lambda: all(process.is_alive(ref) for ref in group().values()))
+        after = group()
+        assert sorted(after) == ["consumer", "manager", "workers"]
+        assert not [child_id for child_id, ref in after.items() if ref is before[child_id]]
+        assert shop.child("consumer") is above
+        assert seen.ended == [(0, "shutdown")]
+        shop.produce(topic, "b")
+        assert seen.wait_for(2) == [b"a", b"b"]
+
+
 # ---- operators
 
 

@@ -112,6 +112,14 @@ def test_ack_to_counts_what_was_acked_singly_only_once():
     assert where(made) == (10, 0)
 
 
+def test_ack_to_an_offset_that_was_acked_singly_counts_it_only_once():
+    """The last of what it takes along is among them, too."""
+    made = offsets(10, range(10, 15))
+    assert made.ack(12) is True
+    assert made.ack_to(12) is True
+    assert where(made) == (13, 2)
+
+
 @pytest.mark.parametrize("act", ["ack", "ack_to"])
 def test_what_was_never_delivered_cannot_be_acked(act):
     """Nothing changes: the caller warns, and goes on."""

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from elsa_actors import Supervisor, debug, process
-from elsa_actors.kafka import EmbeddedKafka, ProduceError, client, produce
+from elsa_actors.kafka import EmbeddedKafka, ProduceError, client, process_manager, produce
 from elsa_actors.kafka import connection as connections
 from tests.kafka.trees import Collector, consumer, stays, tree, wait_until
+from tests.servers import Gate
 
 
 def alive(name: str) -> int:
@@ -128,6 +129,28 @@ def test_a_deleted_topic_ends_its_processes_and_made_again_begins_anew():
             produce(kafka.endpoints, "orders", ["e"], partition=2)
             seen.wait_for(5)
             assert sorted(seen.values()[3:]) == [b"d", b"e"]
+
+
+def test_a_worker_of_a_deleted_topic_that_does_not_end_in_time_is_killed(monkeypatch):
+    """Its handler blocks; the topic of the same name that comes after it is to be read."""
+    monkeypatch.setattr(process_manager, "LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(process_manager, "LEAVING_SECONDS", 0.1)
+    with EmbeddedKafka(topics={"orders": 1, "others": 1}) as kafka:
+        gate = Gate()
+        seen = Collector(answer=lambda handler, messages: gate() or "ack")
+        with tree(
+            kafka,
+            producer={"topic": "others"},
+            consumer=consumer("orders", seen, poll=0.05),
+        ) as shop:
+            produce(kafka.endpoints, "orders", "a")
+            gate.reached()
+            worker = shop.worker("orders")
+            kafka.delete_topic("orders")
+            wait_until(lambda: not process.is_alive(worker), 10.0)  # The gate waits for longer.
+            kafka.create_topic("orders", 1)
+            shop.another(lambda: shop.worker("orders"), worker)
+            gate.open()
 
 
 def test_a_partition_that_is_not_there_yet_has_no_worker(embedded, new_topic):

@@ -7,11 +7,13 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from elsa_actors import Ok, Supervisor, debug, process
 from elsa_actors.kafka import Ack, Consumer, ElsaSupervisor, EmbeddedKafka, produce
 from elsa_actors.kafka import connection as connections
+from elsa_actors.kafka.consumer import Deliveries, OutOfRange
 from tests.kafka.trees import SOON, Collector, consumer, stays, tree, wait_until
 from tests.servers import Gate, Oops
 
@@ -501,6 +503,29 @@ def test_a_handler_keeps_the_state_that_its_init_has_set(embedded, new_topic):
         shop.produce(topic, "a")
         seen.wait_for(1)
     assert states == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        Deliveries([confluent_kafka.Message(topic="x", partition=0, offset=9, value=b"z")], 1, 0),
+        OutOfRange(9, "gone", 0),
+    ],
+)
+def test_what_comes_of_a_subscription_before_is_not_heard_any_more(embedded, new_topic, late):
+    """A Consumer that is dead has sent it, or one that does not know yet of the new beginning."""
+    topic = new_topic(embedded)
+    seen = Collector()
+    options = consumer(topic, seen, offset_reset_policy="stop")
+    with tree(embedded, producer={"topic": topic}, consumer=options) as shop:
+        shop.produce(topic, "a")
+        seen.wait_for(1)
+        worker = shop.worker(topic)
+        process.send(worker, late)
+        shop.produce(topic, "b")
+        assert seen.wait_for(2) == [b"a", b"b"]
+        assert shop.worker(topic) is worker
+        assert not seen.ended
 
 
 @pytest.mark.parametrize("partition", [5, 0])

@@ -19,6 +19,7 @@ from elsa_actors import (
     process,
     send_request,
 )
+from elsa_actors.otp.supervisor import _tops
 from tests.otp.supervised import (
     Aside,
     answers,
@@ -652,6 +653,15 @@ def test_the_end_of_the_program_stops_named_supervisors():
         "a shutdown",
     ]
     assert done.stderr == ""
+
+
+def test_what_the_end_of_the_program_stops_are_those_who_live():
+    """A program that starts and stops supervisors for months does not keep them all."""
+    Supervisor.stop(Supervisor.start_link([], name="gone"))
+    top = Supervisor.start_link([], name="top")
+    assert _tops[-1] is top
+    assert all(one.is_alive() for one in _tops)
+    Supervisor.stop(top)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
