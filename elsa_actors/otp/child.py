@@ -12,7 +12,7 @@ from elsa_actors.otp.child_spec import ChildInfo, ChildSpec, as_dict
 from elsa_actors.runtime import process
 from elsa_actors.runtime.actor import ProcessRef, is_plain_actor
 from elsa_actors.runtime.clock import LONGEST_WAIT, clock
-from elsa_actors.runtime.death import exit_signal
+from elsa_actors.runtime.death import drop_link, exit_signal
 from elsa_actors.runtime.errors import AlreadyStarted, StartError
 from elsa_actors.runtime.exits import ProcessExit
 from elsa_actors.runtime.mailbox import Mailbox
@@ -126,7 +126,7 @@ class Stopping:
         self.child = child
         self.inbox = child.ref._inbox
         self.deadline = math.inf
-        process.drop_link(supervisor, self.inbox)
+        drop_link(supervisor, self.inbox)
         shutdown = child.spec.shutdown
         if shutdown == "brutal_kill":
             exit_signal(self.inbox, supervisor, "kill")

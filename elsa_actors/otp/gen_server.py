@@ -26,7 +26,7 @@ from elsa_actors.otp.results import (
 )
 from elsa_actors.runtime.actor import Asked, Process, ProcessRef, users_frames
 from elsa_actors.runtime.clock import Timer, clock
-from elsa_actors.runtime.death import exit_signal, traps
+from elsa_actors.runtime.death import drop_link, exit_signal, traps
 from elsa_actors.runtime.errors import (
     AlreadyStarted,
     CallExit,
@@ -48,7 +48,7 @@ from elsa_actors.runtime.mailbox import (
     Mailbox,
 )
 from elsa_actors.runtime.names import Named, local_names
-from elsa_actors.runtime.process import check_name, death_of, drop_link, find
+from elsa_actors.runtime.process import check_name, death_of, find
 from elsa_actors.runtime.scheduler import (
     CALLBACK_CALLERS,
     check_fork,
@@ -262,17 +262,14 @@ class GenServer(Process):
             if link and me is not None:
                 process._link_to_parent(me)
             _take_name(name, inbox)
+            process._launch()
+            if inline:
+                _run_inline(inbox, begin, me, mine=True)
+            else:
+                inbox.runner.push(inbox)
         except BaseException as error:
-            process._leave_parent()
-            # It never lived; what it took on the way, such as a name, is given back.
-            process._end(error.reason if isinstance(error, ProcessExit) else "normal")
-            inbox.bury()
+            process._never_lives(error.reason if isinstance(error, ProcessExit) else "normal")
             raise
-        process._launch()
-        if inline:
-            _run_inline(inbox, begin, me, mine=True)
-        else:
-            process._first_push()
         return _await_start(begin, inbox, me, timeout, inline)
 
     if TYPE_CHECKING:
@@ -470,11 +467,6 @@ class GenServer(Process):
         inbox.current = None
         self._end(reason, self._crash_report(reason, "init"))
         begin.fail(reason)
-
-    def _leave_parent(self) -> None:
-        parent = self._inbox.parent
-        if parent is not None:
-            drop_link(self._inbox, parent)
 
     def _handle_request(self, request: Any) -> Any:
         inbox = self._inbox
@@ -808,9 +800,15 @@ def _run_inline(inbox: Mailbox, item: Any, me: Mailbox | None, mine: Any = False
             )
         if runs:
             here.inbox, here.depth = inbox, depth + 1
-            inbox.context.run(process._inline_turn, item)  # type: ignore[union-attr]
+            try:
+                inbox.context.run(process._inline_turn, item)  # type: ignore[union-attr]
+            except KeyboardInterrupt as error:
+                if inbox.reason is ALIVE:
+                    process._end_at_once(error)  # As in its handler: what it was at is not done.
+                raise
             here.inbox, here.depth = me, depth
-        if not runs or inbox.items:
+        # A worker closes what a dead process owns: this thread's process is not the owner.
+        if not runs or inbox.items or (inbox.owned and inbox.reason is not ALIVE):
             (mine,) = map(inbox.runner.queue.append, (inbox,))
             inbox.runner.rouse()
         elif inbox.reason is not ALIVE:
@@ -823,14 +821,11 @@ def _run_inline(inbox: Mailbox, item: Any, me: Mailbox | None, mine: Any = False
         return runs
     except BaseException:
         here.inbox, here.depth = me, depth
-        try:
-            if type(item) is Begin:
-                exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
-        finally:
-            # Only calls into C: near the recursion limit there may be no room for others.
-            if mine:
-                inbox.runner.queue.append(inbox)
-            scheduler.watchdog.alarms.put(inbox)
+        # Only calls into C: near the recursion limit there may be no room for others. A process
+        # that was about to be started never lives, and nothing may run it.
+        if mine and type(item) is not Begin:
+            inbox.runner.queue.append(inbox)
+        scheduler.watchdog.alarms.put(inbox)
         raise
 
 

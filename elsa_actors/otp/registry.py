@@ -15,13 +15,13 @@ from elsa_actors.otp.results import NoReply, Ok, Reply
 from elsa_actors.otp.supervisor import CountChildren, Supervising, WhichChildren, count
 from elsa_actors.runtime import process
 from elsa_actors.runtime.actor import ProcessRef
-from elsa_actors.runtime.death import both, exit_signal
+from elsa_actors.runtime.death import both, drop_link, exit_signal
 from elsa_actors.runtime.errors import ChildSpecError, NameTaken, NoProcess
 from elsa_actors.runtime.exits import Down, Exit, ProcessExit, is_word
 from elsa_actors.runtime.links import Monitor, links_of, ties_of
 from elsa_actors.runtime.mailbox import Mailbox
 from elsa_actors.runtime.names import Named, NameTable, strict
-from elsa_actors.runtime.process import _me, _process_ref, drop_link, find
+from elsa_actors.runtime.process import _me, _process_ref, find
 from elsa_actors.runtime.scheduler import fence
 
 T = TypeVar("T")

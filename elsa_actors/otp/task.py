@@ -13,11 +13,10 @@ from elsa_actors.otp.dynamic_supervisor import DynamicSupervisor
 from elsa_actors.otp.gen_server import GenServer
 from elsa_actors.otp.results import Continue, Ignore, Ok, Stop
 from elsa_actors.runtime import process
-from elsa_actors.runtime.death import exit_signal
+from elsa_actors.runtime.death import drop_link, exit_signal
 from elsa_actors.runtime.errors import CallExit, CallTimeout, NoProcess
 from elsa_actors.runtime.exits import is_word
 from elsa_actors.runtime.mailbox import Ask, Mailbox
-from elsa_actors.runtime.process import drop_link
 from elsa_actors.runtime.scheduler import fence
 from elsa_actors.runtime.waiting import check_timeout, deadline_of, new_slot, remaining, wait
 

@@ -19,7 +19,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from elsa_actors.runtime.clock import clock
-from elsa_actors.runtime.death import both, die, exit_signal
+from elsa_actors.runtime.death import both, die, drop_link, exit_signal
 from elsa_actors.runtime.errors import CallingSelf, NoProcess
 from elsa_actors.runtime.exits import Exit, ProcessExit, is_clean
 from elsa_actors.runtime.links import ties_of
@@ -44,6 +44,7 @@ _random = random.Random()
 _urn_lock = threading.RLock()
 
 _ExceptionType = type[BaseException] | None
+_LAST = (-1,)
 
 OWNED_SECONDS = 5.0
 """How long what a process owns may take to close before its end is told all the same."""
@@ -143,8 +144,16 @@ class Answer(pykka.Future[Any]):
     def _settle(self, succeeded: bool, outcome: Any) -> None:
         if self._outcomes or self._get_hook is not None:
             raise queue.Full
-        self._outcomes.append((succeeded, outcome))
-        for slot in tuple(self._slots):
+        try:
+            self._outcomes.append((succeeded, outcome))
+            self.repair()
+        except BaseException:  # Ctrl-C, or a RecursionError.
+            scheduler.watchdog.alarms.put(self)
+            raise
+
+    def repair(self) -> None:
+        """Wake all who wait, if there is an outcome."""
+        for slot in tuple(self._slots) if self._outcomes else ():
             wake(slot)
 
 
@@ -434,14 +443,11 @@ class Process(pykka.Actor):
             process._check_own_names()
             if link and me is not None:
                 process._link_to_parent(me)
+            process._start_actor_loop()
         except BaseException as error:
-            inbox = process.__dict__.get("_inbox")
-            if inbox is not None:
-                # It never lived; what it took in __init__, such as a name, is given back.
-                die(inbox, error.reason if isinstance(error, ProcessExit) else error)
-                inbox.bury()
+            if "_inbox" in process.__dict__:
+                process._never_lives(error.reason if isinstance(error, ProcessExit) else error)
             raise
-        process._start_actor_loop()
         return process._inbox.ref
 
     def _link_to_parent(self, parent: Mailbox) -> None:
@@ -459,7 +465,7 @@ class Process(pykka.Actor):
         inbox.started_at = clock.now()
         if self.dedicated_thread:
             inbox.runner = OwnThread()
-        scheduler.used = True
+        scheduler.begin()
         living.append(inbox.ref)
         if inbox.reason is not ALIVE:
             forget(inbox.ref)  # Killed before it entered the list of the living.
@@ -472,15 +478,22 @@ class Process(pykka.Actor):
         # Before what was sent while it was made.
         inbox.items.appendleft(START)
         self._launch()
-        self._first_push()
+        inbox.runner.push(inbox)
 
-    def _first_push(self) -> None:
+    def _never_lives(self, reason: Any) -> None:
+        """It was not started; what it took on the way, such as a name, is given back."""
         inbox = self._inbox
-        try:
-            inbox.runner.push(inbox)
-        except BaseException:  # There is no thread for it, or Ctrl-C.
-            exit_signal(inbox, None, "kill")  # Nobody would ever hear of it.
-            raise
+        self._leave_parent()
+        if inbox.context is None:
+            die(inbox, reason)
+            inbox.bury()
+        else:
+            exit_signal(inbox, None, "kill")  # It may run already.
+
+    def _leave_parent(self) -> None:
+        parent = self._inbox.parent
+        if parent is not None:
+            drop_link(self._inbox, parent)
 
     # ---- turns
 
@@ -685,13 +698,11 @@ class Process(pykka.Actor):
 
     def _close_owned(self, while_alive: bool = False) -> None:
         inbox = self._inbox
-        owned, inbox.owned = inbox.owned or [], None
-        while owned:
+        while inbox.owned:
             if while_alive and inbox.reason is not ALIVE:
-                # Killed meanwhile: `bury` closes the rest, where nothing breaks that off.
-                inbox.owned = owned
-                return
-            thing, close = owned.pop()
+                return  # Killed meanwhile: `bury` closes the rest, where nothing breaks that off.
+            # One step, so that whoever is struck loses nothing; see `_run_inline`.
+            ((thing, close),) = map(inbox.owned.pop, _LAST)
             try:
                 self._callback(close, thing)
             except BaseException as error:
@@ -739,7 +750,7 @@ def attach_here(trap_exit: bool) -> Process:
     process = Attached()
     process.trap_exit = trap_exit
     inbox = process._inbox
-    scheduler.used = True
+    scheduler.begin()
     inbox.context = None
     inbox.started_at = clock.now()
     here.inbox = inbox

@@ -9,8 +9,7 @@ supervisor already told.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +31,35 @@ class DeathSlot:
         self.slot = slot
 
 
+class Deaths(list[Mailbox]):
+    """Processes that have died and of whom others are to be told; who dies along is added.
+
+    Whatever is done for one of them is a step of its own that does no harm when it is done again:
+    when the thread that is at it is struck, by Ctrl-C or a RecursionError, the watchdog begins
+    anew.
+    """
+
+    __slots__ = ()
+
+    def repair(self) -> None:
+        for inbox in self:
+            inbox.repair()  # Some may not have died, and have mail.
+        _follow(self)
+
+
+class Will:
+    """Whom a death concerns, as it was at that moment."""
+
+    __slots__ = ("links", "names", "pending", "watchers", "watching")
+
+    def __init__(self, inbox: Mailbox) -> None:
+        self.names = list((inbox.names or {}).items())
+        self.links = links_of(inbox)
+        self.watchers = watchers_of(inbox)
+        self.watching = list(inbox.ties.watching) if inbox.ties is not None else []
+        self.pending: list[Ask] = list(inbox.pending or ())
+
+
 def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) -> bool:
     """End this process with ``reason`` and carry out what follows; False when it was dead.
 
@@ -39,26 +67,36 @@ def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) ->
     before anybody else is: whoever hears of a crash finds it in the log. It runs as on a plain
     thread, so that a log processor may use the library.
     """
-    if not _mark(inbox, reason, here.worker, report):
-        return False
-    _follow(inbox)
+    deaths = Deaths((inbox,))
+    try:
+        if not _mark(inbox, reason, here.worker, report):
+            return False
+        _follow(deaths)
+    except BaseException:
+        scheduler.watchdog.alarms.put(deaths)
+        raise
     return True
 
 
 def exit_signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> None:
     """Deliver an exit signal that somebody sent; its target is dead on return if it dies of it."""
-    if sender is None or sender is inbox:
-        with inbox.lock:
-            died = _signal(inbox, sender, reason)
-    else:
-        # Both locks: a process that is dead sends no signal any more.
-        with both(sender, inbox):
-            sender.check_alive()
-            died = _signal(inbox, sender, reason)
-    if died:
-        _follow(inbox)
-    else:
-        inbox.notify()
+    deaths = Deaths((inbox,))
+    try:
+        if sender is None or sender is inbox:
+            with inbox.lock:
+                died = _signal(inbox, sender, reason)
+        else:
+            # Both locks: a process that is dead sends no signal any more.
+            with both(sender, inbox):
+                sender.check_alive()
+                died = _signal(inbox, sender, reason)
+        if died:
+            _follow(deaths)
+        else:
+            inbox.notify()
+    except BaseException:
+        scheduler.watchdog.alarms.put(deaths)
+        raise
 
 
 @contextmanager
@@ -67,6 +105,14 @@ def both(one: Mailbox, other: Mailbox) -> Iterator[None]:
     first, second = (one, other) if id(one) < id(other) else (other, one)
     with first.lock, second.lock:
         yield
+
+
+def drop_link(one: Mailbox, other: Mailbox) -> None:
+    """Remove the link between two processes, in one step for both."""
+    with both(one, other):
+        for mine, peer in ((one, other), (other, one)):
+            if mine.ties is not None:
+                mine.ties.links.pop(peer, None)
 
 
 def _signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> bool:
@@ -106,22 +152,23 @@ def _mark(
     return True
 
 
-def _follow(inbox: Mailbox) -> None:
+def _follow(deaths: Deaths) -> None:
     """Carry out the consequences of deaths, one after the other."""
-    queue = here.deaths
-    if queue is not None:
-        queue.append(inbox)  # This thread is at it already, further down its stack.
+    if here.deaths is not None:
+        here.deaths.extend(deaths)  # This thread is at it already, further down its stack.
         return
-    here.deaths = queue = deque((inbox,))
-    rest: deque[Callable[[], None]] = deque()
+    linked = told = 0
     try:
-        while queue or rest:
+        here.deaths = deaths
+        while told < len(deaths):
             # All links first: who dies along does not wait until the log has taken its time, and
             # its own supervisor hears of it before anybody can look.
-            if queue:
-                rest.append(_tell_links(queue.popleft(), queue))
+            if linked < len(deaths):
+                _tell_links(deaths[linked], deaths)
+                linked += 1
             else:
-                rest.popleft()()
+                _tell_others(deaths[told])
+                told += 1
     finally:
         here.deaths = None
 
@@ -135,39 +182,41 @@ def _release_thread(inbox: Mailbox) -> None:
         scheduler.orphan(worker, unwind=process is None or process.unwind)
 
 
-def _tell_links(inbox: Mailbox, queue: deque[Mailbox]) -> Callable[[], None]:
-    """Free the names, signal the links; what tells all others is returned."""
+def _will_of(inbox: Mailbox) -> Will:
+    with inbox.lock:
+        if inbox.will is None:
+            # One step: whoever is struck leaves all of it, or nothing yet.
+            inbox.will, inbox.names, inbox.ties, inbox.pending = Will(inbox), None, None, None
+        will: Will = inbox.will
+    return will
+
+
+def _tell_links(inbox: Mailbox, deaths: Deaths) -> None:
+    """Free the names, signal the links."""
+    if inbox.reason is ALIVE:
+        return
     # No mailbox's lock is held here: what follows takes other locks.
     _release_thread(inbox)
-    reason = inbox.reason
-    with inbox.lock:
-        names, inbox.names = inbox.names, None
-        links, watchers = links_of(inbox), watchers_of(inbox)
-        watching = list(inbox.ties.watching) if inbox.ties is not None else []
-        inbox.ties = None
-        pending, inbox.pending = inbox.pending, None
-    if names:
-        for entry, table in names.items():
-            table.free(entry)
+    will = _will_of(inbox)
+    for entry, table in will.names:
+        table.free(entry)
     forget(inbox.ref)
-    for peer in links:
-        if _signal_link(peer, inbox, reason):
-            queue.append(peer)
-    return lambda: _tell_others(inbox, watchers, watching, pending)
+    for peer in will.links:
+        _signal_link(peer, inbox, deaths)
 
 
-def _tell_others(
-    inbox: Mailbox, watchers: list[Any], watching: list[Monitor], pending: Iterable[Ask] | None
-) -> None:
+def _tell_others(inbox: Mailbox) -> None:
     """Log the crash, tell monitors and callers, clear up."""
+    if inbox.reason is ALIVE:
+        return
     _report(inbox)
-    reason = inbox.reason
-    for watcher in watchers:
+    reason, will = inbox.reason, _will_of(inbox)
+    for watcher in will.watchers:
         if isinstance(watcher, Monitor):
-            tell_down(watcher, reason)
+            _tell_down(watcher, reason)
         else:
             wake(watcher.slot)
-    for monitor in watching:
+    for monitor in will.watching:
         monitor.active = False
         if monitor.target is not None:
             with monitor.target.lock:
@@ -178,21 +227,21 @@ def _tell_others(
         current.fail(reason)
     inbox.drop_mail(reason)
     inbox.told = True
-    for ask in list(pending or ()):
+    for ask in will.pending:
         ask.fail(reason)
     if inbox.stopped_event is not None:
         inbox.stopped_event.set()
+    inbox.will = None
     _bury_if_idle(inbox)
 
 
 def _report(inbox: Mailbox) -> None:
-    report, inbox.report = inbox.report, None
+    report, running, deaths = inbox.report, here.inbox, here.deaths
     if report is None:
         return
-    running, here.inbox = here.inbox, None
-    # What the log itself ends is told at once, too.
-    deaths, here.deaths = here.deaths, None
     try:
+        # What the log itself ends is told at once, too.
+        here.inbox = here.deaths = inbox.report = None
         report()
     except Exception:
         # A renderer that cannot show the state must not keep the death from being told.
@@ -202,43 +251,49 @@ def _report(inbox: Mailbox) -> None:
 
 
 def _bury_if_idle(inbox: Mailbox) -> None:
-    # Whoever runs it, or is about to, buries it.
+    if inbox.token.locked():
+        return  # Whoever runs it, or is about to, buries it.
     if inbox.owned or inbox.runner is not scheduler:
         inbox.enqueue()
     elif inbox.token.acquire(False):
         inbox.bury()
 
 
-def _signal_link(peer: Mailbox, dead: Mailbox, reason: Any) -> bool:
-    """Tell one linked process; True when it died of it, and what follows is still to be done."""
+def _signal_link(peer: Mailbox, dead: Mailbox, deaths: Deaths) -> None:
+    """Tell one linked process."""
+    reason = dead.reason
     with peer.lock:
         # The check and the signal are one step, so that nothing comes after an unlink.
-        if peer.ties is None or dead not in peer.ties.links:
-            return False
-        del peer.ties.links[dead]
-        if peer.reason is not ALIVE:
-            return False
-        if traps(peer):
-            peer.items.append(Exit(dead.ref, reason))
-        elif is_word(reason, "normal"):
-            return False
-        else:
-            return _mark(peer, reason)
-    peer.notify()
-    return False
+        if peer.ties is not None and dead in peer.ties.links:
+            links = peer.ties.links
+            if peer.reason is not ALIVE:
+                del links[dead]
+            elif traps(peer):
+                # The link is taken and the message put within one call into C; see `Deaths`.
+                links[dead] = Exit(dead.ref, reason)
+                peer.items.extend(map(links.pop, (dead,)))
+            elif is_word(reason, "normal"):
+                del links[dead]
+            else:
+                deaths.append(peer)
+                _mark(peer, reason)
+                del links[dead]
+    if peer.items:
+        peer.notify()
 
 
-def tell_down(monitor: Monitor, reason: Any) -> None:
+def _tell_down(monitor: Monitor, reason: Any) -> None:
     """Deliver a monitor's one Down, unless it was taken back."""
     watcher = monitor.watcher
     with watcher.lock:
-        if not monitor.active or watcher.reason is not ALIVE:
-            return
+        if watcher.ties is not None and monitor in watcher.ties.watching:
+            # As in `_signal_link`.
+            watching = watcher.ties.watching
+            watching[monitor] = Down(monitor, monitor.ref, reason)
+            watcher.items.extend(map(watching.pop, (monitor,)))
         monitor.active = False
-        if watcher.ties is not None:
-            watcher.ties.watching.pop(monitor, None)
-        watcher.items.append(Down(monitor, monitor.ref, reason))
-    watcher.notify()
+    if watcher.items:
+        watcher.notify()
 
 
-__all__ = ["DeathSlot", "ProcessExit", "both", "die", "exit_signal", "tell_down"]
+__all__ = ["DeathSlot", "Deaths", "ProcessExit", "both", "die", "drop_link", "exit_signal"]

@@ -36,9 +36,10 @@ class Ties:
     __slots__ = ("links", "watchers", "watching")
 
     def __init__(self) -> None:
-        self.links: dict[Any, None] = {}
+        # The values are None, and at the very end the message that comes of it.
+        self.links: dict[Any, Any] = {}
         self.watchers: dict[Any, None] = {}  # what tells others of this process's death
-        self.watching: dict[Monitor, None] = {}  # this process's own monitors
+        self.watching: dict[Monitor, Any] = {}  # this process's own monitors
 
 
 def links_of(inbox: Any) -> list[Any]:

@@ -86,14 +86,24 @@ class Ask(Internal):
         self.answers: list[tuple[bool, Any]] = []
 
     def answer(self, value: Any) -> None:
-        self.answers.append((True, value))
-        # The answer first, then the slot: whoever waits does it the other way round.
-        if self.slot is not None:
-            wake(self.slot)
+        self._arrive((True, value))
 
     def fail(self, reason: Any) -> None:
-        self.answers.append((False, reason))
-        if self.slot is not None:
+        self._arrive((False, reason))
+
+    def _arrive(self, answer: tuple[bool, Any]) -> None:
+        try:
+            self.answers.append(answer)
+            # The answer first, then the slot: whoever waits does it the other way round.
+            if self.slot is not None:
+                wake(self.slot)
+        except BaseException:  # Ctrl-C, or a RecursionError.
+            scheduler.watchdog.alarms.put(self)
+            raise
+
+    def repair(self) -> None:
+        """Whoever answered was struck."""
+        if self.answers and self.slot is not None:
             wake(self.slot)
 
     def is_answered(self, timeout: float | None) -> bool:
@@ -145,6 +155,7 @@ class Mailbox:
         "token",
         "told",
         "waiter",
+        "will",
         "worker",
     )
 
@@ -172,6 +183,7 @@ class Mailbox:
         self.stopped_event: threading.Event | None = None
         self.started_at = 0.0
         self.report: Callable[[], Any] | None = None  # writes the crash into the log
+        self.will: Any = None  # what of its death is still to be told
         self.told = False  # dead, and all that was in the mail is answered
         self.closing = False  # a Pykka stop is under way: no new mail, not dead yet
 
@@ -237,9 +249,19 @@ class Mailbox:
         runner.queue.extend(compress((self,), map(self.token.acquire, NO_WAIT)))
         runner.rouse()
 
+    def repair(self) -> None:
+        """Whoever woke the process was struck: wake it once more."""
+        scheduler.repair()
+        self.notify()
+        self.runner.rouse()
+
     def drop_mail(self, reason: Any) -> None:
         """Throw the mail of a dead process away; who asked is told."""
         for items in (self.items, self.held or ()):
+            # Told first, then taken out: whoever is struck in between leaves nobody untold.
+            for item in tuple(items):
+                if isinstance(item, Ask):
+                    item.fail(reason)
             while items:
                 try:
                     item = items.popleft()

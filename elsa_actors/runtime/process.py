@@ -21,7 +21,7 @@ from elsa_actors.runtime.actor import (
     living,
 )
 from elsa_actors.runtime.clock import Timer, clock
-from elsa_actors.runtime.death import DeathSlot, both, exit_signal
+from elsa_actors.runtime.death import DeathSlot, both, drop_link, exit_signal
 from elsa_actors.runtime.errors import NameTaken, NoProcess, NotAProcess, ReceiveTimeout
 from elsa_actors.runtime.exits import Down, Exit, ProcessExit
 from elsa_actors.runtime.links import Monitor, links_of, ties_of
@@ -109,14 +109,6 @@ def unlink(ref: ActorRef[Any]) -> None:
     """Remove the link, if there is one; after the return no Exit of ``ref`` can arrive."""
     me = _me("unlink")
     drop_link(me, _process_ref(ref, "what is unlinked")._inbox)
-
-
-def drop_link(one: Mailbox, other: Mailbox) -> None:
-    """Remove the link between two processes, in one step for both."""
-    with both(one, other):
-        for mine, peer in ((one, other), (other, one)):
-            if mine.ties is not None:
-                mine.ties.links.pop(peer, None)
 
 
 def monitor(ref_or_name: Any) -> Monitor:

@@ -62,6 +62,12 @@ class Runnable(Protocol):
         ...
 
 
+class Repairable(Protocol):
+    """What the watchdog can do again; what was done already is done once more without harm."""
+
+    def repair(self) -> None: ...
+
+
 class Here(threading.local):
     """Who is running on this thread."""
 
@@ -171,7 +177,6 @@ class Scheduler:
 
     def _hire(self) -> bool:
         worker = Worker(RUNNING)
-        self.watchdog.start()
         self.workers.add(worker)
         self.running += 1
         try:
@@ -202,8 +207,13 @@ class Scheduler:
         here.worker = worker
         return True
 
-    def repair(self, woken: Any) -> None:
-        """Finish what somebody had begun who was struck while he woke this mailbox, or a worker.
+    def begin(self) -> None:
+        """There is a process in this program now, and whoever is struck is heard."""
+        self.used = True
+        self.watchdog.start()
+
+    def repair(self) -> None:
+        """Finish what somebody had begun who was struck while he woke a worker.
 
         Between any two steps on the main thread Ctrl-C may strike, and near the recursion limit any
         call may fail. What is in the queue is not lost; who is counted may not have been woken.
@@ -215,9 +225,6 @@ class Scheduler:
                 elif worker.state is PARKED and worker not in self.idle:
                     self.idle.append(worker)
             self.running = sum(worker.state is RUNNING for worker in self.workers)
-        if woken is not self:
-            woken.notify()
-            woken.runner.rouse()
         if self.queue:
             self.rouse()
 
@@ -411,10 +418,10 @@ class Watchdog:
         self.awake = False
         self.orphans: set[Worker] = set()
         self._lock = threading.RLock()
-        self.alarms: SimpleQueue[Any] = SimpleQueue()
-        """None to have it look; what was being woken by somebody whom Ctrl-C struck, or a
-        RecursionError: then no function of Python's can be called for sure, but `put` is C's."""
-        self._started = False
+        self.alarms: SimpleQueue[Repairable | None] = SimpleQueue()
+        """None has it look. Whoever is struck by Ctrl-C, or a RecursionError, puts what he was at:
+        then no function of Python's can be called for sure, but `put` is C's."""
+        self._started = self._watching = False
 
     def start(self) -> None:
         """Start its thread, once; it sleeps until it is woken."""
@@ -427,11 +434,14 @@ class Watchdog:
 
     def wake(self) -> None:
         """Have it look. Only itself says that it is awake: nobody relies on one who is not."""
-        self.start()
         if self.alarms.empty():
             self.alarms.put(None)
 
     def _watch(self) -> None:
+        with self._lock:
+            if self._watching:
+                return  # Whoever had started the first was struck before he could say so.
+            self._watching = True
         # Asleep from the first: most programs never need it.
         self._sleep(None)
         self.awake = True
@@ -467,7 +477,11 @@ class Watchdog:
         except Empty:
             return False
         if woken is not None:
-            self.scheduler.repair(woken)
+            try:
+                woken.repair()
+            except BaseException:
+                # Users' code has its part in what follows a death.
+                fallback_log.exception("what an interrupt had left undone could not be done")
         return True
 
     def _relieve(self, late: float) -> None:

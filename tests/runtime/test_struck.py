@@ -8,6 +8,7 @@ both strike at every line that an operation runs.
 from __future__ import annotations
 
 import linecache
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,22 @@ from typing import Any
 import pytest
 
 import elsa_actors
-from elsa_actors import CallExit, GenServer, NoReply, Reply, call, cast, process, send_request, stop
+from elsa_actors import (
+    CallExit,
+    GenServer,
+    NoReply,
+    Ok,
+    Reply,
+    Stop,
+    Supervisor,
+    call,
+    cast,
+    debug,
+    process,
+    reply,
+    send_request,
+    stop,
+)
 from elsa_actors.runtime.scheduler import scheduler
 from tests.servers import WAIT, Doer, Gate
 
@@ -256,6 +272,153 @@ def test_ctrl_c_at_any_line_of_a_stop_leaves_nothing_that_hangs(kind):
         return struck
 
     at_every_line(strike)
+
+
+class Watcher(GenServer):
+    """Links itself to a process, monitors it, and keeps what it hears."""
+
+    trap_exit = True
+
+    def init(self, watched: Any) -> Ok:
+        process.link(watched)
+        process.monitor(watched)
+        return Ok([])
+
+    def handle_info(self, message: Any) -> NoReply:
+        self.state.append(type(message).__name__)
+        return NoReply()
+
+    def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(request if request == "well" else sorted(self.state))
+
+
+class Holder(Counter):
+    """Answers nobody who asks it to hold, and later whom it is told."""
+
+    def handle_call(self, request: Any, sender: Any) -> Any:
+        if request != "hold":
+            return Reply(request)
+        self.state = sender
+        return NoReply()
+
+
+@pytest.mark.parametrize("kind", [Holder, OwnCounter])
+def test_ctrl_c_at_any_line_of_a_kill_leaves_nobody_untold(kind):
+    """Who is linked, who watches and who waits for an answer hears of it, once."""
+
+    def strike(number: int) -> bool:
+        ref = kind.start(name="struck")
+        watcher = Watcher.start(ref)
+        held = send_request(ref, "hold")
+        struck = struck_at(number, lambda: process.exit(ref, "kill"))
+        if process.is_alive(ref):
+            process.exit(ref, "kill")
+        assert held.wait(WAIT)
+        deadline = time.monotonic() + WAIT
+        while call(watcher, "heard", WAIT) != ["Down", "Exit"] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert call(watcher, "heard", WAIT) == ["Down", "Exit"]
+        assert process.whereis("struck") is None
+        assert_well(watcher)
+        assert call(watcher, "heard", WAIT) == ["Down", "Exit"]
+        stop(watcher)
+        return struck
+
+    at_every_line(strike)
+
+
+def test_ctrl_c_at_any_line_of_a_reply_keeps_nobody_waiting():
+    """The answer is there, or it is not and can be given again."""
+
+    def strike(number: int) -> bool:
+        ref = Holder.start()
+        answers: list[Any] = []
+        asker = threading.Thread(target=lambda: answers.append(call(ref, "hold", None)))
+        asker.start()
+        while (sender := debug.get_state(ref)) is None:
+            time.sleep(0.001)
+        while sender.slot is None:  # From here on it has to be woken.
+            time.sleep(0.001)
+        struck = struck_at(number, lambda: reply(sender, "well"))
+        if not sender.answers:
+            reply(sender, "well")
+        asker.join(WAIT)
+        assert answers == ["well"]
+        stop(ref)
+        return struck
+
+    at_every_line(strike)
+
+
+def test_ctrl_c_at_any_line_of_a_start_leaves_nobody_with_a_name_who_does_not_answer():
+    """It was started, or it never lived."""
+
+    def strike(number: int) -> bool:
+        struck = struck_at(number, lambda: Counter.start(name="struck"))
+        ref = process.whereis("struck")
+        if ref is not None:
+            assert call(ref, "well", WAIT) == "well"
+            stop(ref)
+        assert process.whereis("struck") is None
+        return struck
+
+    at_every_line(strike)
+    assert_well(Counter.start())
+
+
+def test_ctrl_c_at_any_line_of_an_inline_crash_is_heard_by_the_supervisor(log_events):
+    """The main thread runs the server's end, and what follows from it."""
+
+    class Ending(Counter):
+        inline = True
+
+        def handle_call(self, request: Any, sender: Any) -> Any:
+            return Stop("boom", reply=1) if request == "end" else Reply(request)
+
+    def strike(number: int) -> bool:
+        top = Supervisor.start_link([Ending], max_restarts=1000)
+        [child] = Supervisor.which_children(top)
+        struck = struck_at(number, lambda: call(child.child, "end", WAIT))
+        assert_well(top_child := child_of(top))
+        assert top_child is child.child or not process.is_alive(child.child)
+        Supervisor.stop(top)
+        return struck
+
+    def child_of(top: Any) -> Any:
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            [child] = Supervisor.which_children(top)
+            if child.child not in (None, "restarting") and process.is_alive(child.child):
+                return child.child
+            time.sleep(0.001)
+        pytest.fail("it was not restarted")
+
+    at_every_line(strike)
+
+
+def test_whoever_is_struck_first_of_all_is_heard():
+    """In a program that has needed no worker yet."""
+    code = (
+        "from elsa_actors import GenServer, NoReply, Reply, call, cast\n"
+        "from elsa_actors.runtime.scheduler import scheduler\n"
+        "class Counter(GenServer):\n"
+        "    def handle_cast(self, request): return NoReply()\n"
+        "    def handle_call(self, request, sender): return Reply(request)\n"
+        "ref = Counter.start()\n"
+        "assert not scheduler.workers\n"
+        "def struck(*_):\n"
+        "    del scheduler.start_workers\n"
+        "    raise KeyboardInterrupt\n"
+        "scheduler.start_workers = struck\n"
+        "try:\n"
+        "    cast(ref, 1)\n"
+        "except KeyboardInterrupt:\n"
+        "    print(call(ref, 'well', 10.0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("well\n", "")
 
 
 def test_a_traced_call_comes_back_after_a_leftover_was_ended():
