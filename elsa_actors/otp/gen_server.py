@@ -807,11 +807,12 @@ def _run_inline(inbox: Mailbox, item: Any, me: Mailbox | None, mine: Any = False
                     process._end_at_once(error)  # As in its handler: what it was at is not done.
                 raise
             here.inbox, here.depth = me, depth
+        dead = inbox.reason is not ALIVE
         # A worker closes what a dead process owns: this thread's process is not the owner.
-        if not runs or inbox.items or (inbox.owned and inbox.reason is not ALIVE):
+        if not runs or inbox.items or (dead and inbox.owned):
             (mine,) = map(inbox.runner.queue.append, (inbox,))
             inbox.runner.rouse()
-        elif inbox.reason is not ALIVE:
+        elif dead:
             inbox.bury()
             mine = False
         else:
@@ -825,7 +826,7 @@ def _run_inline(inbox: Mailbox, item: Any, me: Mailbox | None, mine: Any = False
         # that was about to be started never lives, and nothing may run it.
         if mine and type(item) is not Begin:
             inbox.runner.queue.append(inbox)
-        scheduler.watchdog.alarms.put(inbox)
+        scheduler.watchdog.alarms.put(inbox.repair)
         raise
 
 

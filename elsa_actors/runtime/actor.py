@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -148,7 +149,7 @@ class Answer(pykka.Future[Any]):
             self._outcomes.append((succeeded, outcome))
             self.repair()
         except BaseException:  # Ctrl-C, or a RecursionError.
-            scheduler.watchdog.alarms.put(self)
+            scheduler.watchdog.alarms.put(self.repair)
             raise
 
     def repair(self) -> None:
@@ -483,12 +484,16 @@ class Process(pykka.Actor):
     def _never_lives(self, reason: Any) -> None:
         """It was not started; what it took on the way, such as a name, is given back."""
         inbox = self._inbox
-        self._leave_parent()
-        if inbox.context is None:
-            die(inbox, reason)
-            inbox.bury()
-        else:
-            exit_signal(inbox, None, "kill")  # It may run already.
+        try:
+            self._leave_parent()
+            if inbox.context is None:
+                die(inbox, reason)
+                inbox.bury()
+            else:
+                exit_signal(inbox, None, "kill")  # It may run already.
+        except BaseException:  # Ctrl-C, or a RecursionError.
+            scheduler.watchdog.alarms.put(partial(exit_signal, inbox, None, "kill"))
+            raise
 
     def _leave_parent(self) -> None:
         parent = self._inbox.parent
@@ -701,7 +706,7 @@ class Process(pykka.Actor):
         while inbox.owned:
             if while_alive and inbox.reason is not ALIVE:
                 return  # Killed meanwhile: `bury` closes the rest, where nothing breaks that off.
-            # One step, so that whoever is struck loses nothing; see `_run_inline`.
+            # One step: whoever is struck has it, to close or report it. See `_run_inline`.
             ((thing, close),) = map(inbox.owned.pop, _LAST)
             try:
                 self._callback(close, thing)

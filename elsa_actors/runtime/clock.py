@@ -83,10 +83,13 @@ class Clock:
             self._cancelled += 1
             # A cancelled timer stays in the heap until due; sweep when most of the heap is dead.
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[2]._action is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
+                self._sweep()
             return True
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[2]._action is not None]
+        heapq.heapify(self._heap)
+        self._cancelled = 0
 
     def _ring(self) -> None:
         try:

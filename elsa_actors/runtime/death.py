@@ -43,8 +43,19 @@ class Deaths(list[Mailbox]):
 
     def repair(self) -> None:
         for inbox in self:
-            inbox.repair()  # Some may not have died, and have mail.
-        _follow(self)
+            inbox.repair()  # One that traps exits has mail; one that is dead may be unburied.
+        scheduler.push(self)  # For a worker: a log may take its time.
+
+    def turn(self, worker: Worker) -> bool:
+        """Tell of all of them, from the beginning."""
+        try:
+            _follow(self)
+        except Exception:
+            fallback_log.exception("what follows from a death could not be done")
+        return True
+
+    def end_leftover(self) -> None:
+        """Here runs no process, and no leftover."""
 
 
 class Will:
@@ -73,7 +84,7 @@ def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) ->
             return False
         _follow(deaths)
     except BaseException:
-        scheduler.watchdog.alarms.put(deaths)
+        scheduler.watchdog.alarms.put(deaths.repair)
         raise
     return True
 
@@ -81,6 +92,7 @@ def die(inbox: Mailbox, reason: Any, report: Callable[[], Any] | None = None) ->
 def exit_signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> None:
     """Deliver an exit signal that somebody sent; its target is dead on return if it dies of it."""
     deaths = Deaths((inbox,))
+    may = True
     try:
         if sender is None or sender is inbox:
             with inbox.lock:
@@ -88,15 +100,17 @@ def exit_signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> None:
         else:
             # Both locks: a process that is dead sends no signal any more.
             with both(sender, inbox):
-                sender.check_alive()
-                died = _signal(inbox, sender, reason)
+                may = sender.reason is ALIVE
+                died = may and _signal(inbox, sender, reason)
         if died:
             _follow(deaths)
-        else:
+        elif may:
             inbox.notify()
     except BaseException:
-        scheduler.watchdog.alarms.put(deaths)
+        scheduler.watchdog.alarms.put(deaths.repair)
         raise
+    if not may:
+        sender.check_alive()  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -110,9 +124,10 @@ def both(one: Mailbox, other: Mailbox) -> Iterator[None]:
 def drop_link(one: Mailbox, other: Mailbox) -> None:
     """Remove the link between two processes, in one step for both."""
     with both(one, other):
-        for mine, peer in ((one, other), (other, one)):
-            if mine.ties is not None:
-                mine.ties.links.pop(peer, None)
+        if one.ties is not None:
+            one.ties.links.pop(other, None)
+        if other.ties is not None:
+            other.ties.links.pop(one, None)
 
 
 def _signal(inbox: Mailbox, sender: Mailbox | None, reason: Any) -> bool:
@@ -157,20 +172,24 @@ def _follow(deaths: Deaths) -> None:
     if here.deaths is not None:
         here.deaths.extend(deaths)  # This thread is at it already, further down its stack.
         return
-    linked = told = 0
     try:
         here.deaths = deaths
-        while told < len(deaths):
-            # All links first: who dies along does not wait until the log has taken its time, and
-            # its own supervisor hears of it before anybody can look.
-            if linked < len(deaths):
-                _tell_links(deaths[linked], deaths)
-                linked += 1
-            else:
-                _tell_others(deaths[told])
-                told += 1
+        _tell_all(deaths)  # The loop is not here: see design.md, S9.
     finally:
         here.deaths = None
+
+
+def _tell_all(deaths: Deaths) -> None:
+    linked = told = 0
+    while told < len(deaths):
+        # All links first: who dies along does not wait until the log has taken its time, and its
+        # own supervisor hears of it before anybody can look.
+        if linked < len(deaths):
+            _tell_links(deaths[linked], deaths)
+            linked += 1
+        else:
+            _tell_others(deaths[told])
+            told += 1
 
 
 def _release_thread(inbox: Mailbox) -> None:

@@ -98,7 +98,7 @@ class Ask(Internal):
             if self.slot is not None:
                 wake(self.slot)
         except BaseException:  # Ctrl-C, or a RecursionError.
-            scheduler.watchdog.alarms.put(self)
+            scheduler.watchdog.alarms.put(self.repair)
             raise
 
     def repair(self) -> None:
@@ -225,7 +225,7 @@ class Mailbox:
             elif self.receiver is not None:
                 self.notify()
         except BaseException:  # Ctrl-C, or a RecursionError.
-            scheduler.watchdog.alarms.put(self)
+            scheduler.watchdog.alarms.put(self.repair)
             raise
         return True
 
@@ -238,7 +238,7 @@ class Mailbox:
             if receiver is not None:
                 wake(receiver)
         except BaseException:  # As in `put`.
-            scheduler.watchdog.alarms.put(self)
+            scheduler.watchdog.alarms.put(self.repair)
             raise
 
     def enqueue(self) -> None:

@@ -72,15 +72,16 @@ class NameTable:
 
     def unregister(self, key: Any, inbox: Any) -> int:
         """Remove this process's own entries under ``key``; how many there were."""
-        place = strict(key)
         with self.lock, inbox.lock:
-            names = inbox.names or {}
-            # Its own names or the key's holders, whichever are fewer.
-            some = names if len(names) < self._width(place) else self._at(place)
-            mine = [e for e in some if names.get(e) is self and e.place == place]
-            for entry in mine:
-                self._remove(entry)
-                del names[entry]
+            return self._take_away(strict(key), inbox.names or {})
+
+    def _take_away(self, place: Hashable, names: dict[Any, Any]) -> int:
+        # Its own names or the key's holders, whichever are fewer.
+        some = names if len(names) < self._width(place) else self._at(place)
+        mine = [e for e in some if names.get(e) is self and e.place == place]
+        for entry in mine:
+            self._remove(entry)
+            del names[entry]
         return len(mine)
 
     def free(self, entry: Entry) -> None:

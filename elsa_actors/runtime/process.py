@@ -344,8 +344,9 @@ def register(name: str, ref: ActorRef[Any]) -> None:
     with local_names.lock, inbox.lock:
         if inbox.reason is not ALIVE:
             raise NoProcess(ref)
-        for entry in local_names.entries_of(inbox):
-            raise NameTaken(entry.key, ref)
+        taken = local_names.entries_of(inbox)
+        if taken:
+            raise NameTaken(taken[0].key, ref)
         local_names.register(name, inbox)
 
 
@@ -399,29 +400,33 @@ def info(ref: Any) -> dict[str, Any] | None:
     if inbox is None:
         return None
     with inbox.lock:
-        process = inbox.process
-        if inbox.reason is not ALIVE or process is None:
-            return None
-        names = [entry.key for entry, table in (inbox.names or {}).items() if table is local_names]
-        ties = inbox.ties
-        return {
-            "registered_name": names[0] if names else None,
-            "class": builtins.type(process),
-            "parent": None if inbox.parent is None else inbox.parent.ref,
-            "links": [peer.ref for peer in links_of(inbox)],
-            "monitors": [m.ref for m in ties.watching] if ties is not None else [],
-            "monitored_by": [
-                m.watcher.ref for m in (ties.watchers if ties is not None else ())
-                if isinstance(m, Monitor)
-            ],
-            "message_queue_len": len(inbox.items) + len(inbox.held or ()),
-            "status": "waiting" if inbox.waiter is not None
-            else "running" if inbox.token.locked() else "idle",
-            "started_at": inbox.started_at,
-            "age": clock.now() - inbox.started_at,
-            "trap_exit": bool(process.trap_exit),
-            "dedicated_thread": process.dedicated_thread,
-        }  # fmt: skip
+        return _look_into(inbox)
+
+
+def _look_into(inbox: Mailbox) -> dict[str, Any] | None:
+    process = inbox.process
+    if inbox.reason is not ALIVE or process is None:
+        return None
+    names = [entry.key for entry, table in (inbox.names or {}).items() if table is local_names]
+    ties = inbox.ties
+    return {
+        "registered_name": names[0] if names else None,
+        "class": builtins.type(process),
+        "parent": None if inbox.parent is None else inbox.parent.ref,
+        "links": [peer.ref for peer in links_of(inbox)],
+        "monitors": [m.ref for m in ties.watching] if ties is not None else [],
+        "monitored_by": [
+            m.watcher.ref for m in (ties.watchers if ties is not None else ())
+            if isinstance(m, Monitor)
+        ],
+        "message_queue_len": len(inbox.items) + len(inbox.held or ()),
+        "status": "waiting" if inbox.waiter is not None
+        else "running" if inbox.token.locked() else "idle",
+        "started_at": inbox.started_at,
+        "age": clock.now() - inbox.started_at,
+        "trap_exit": bool(process.trap_exit),
+        "dedicated_thread": process.dedicated_thread,
+    }  # fmt: skip
 
 
 # ---- what dies with its process

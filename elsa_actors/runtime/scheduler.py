@@ -62,12 +62,6 @@ class Runnable(Protocol):
         ...
 
 
-class Repairable(Protocol):
-    """What the watchdog can do again; what was done already is done once more without harm."""
-
-    def repair(self) -> None: ...
-
-
 class Here(threading.local):
     """Who is running on this thread."""
 
@@ -155,25 +149,29 @@ class Scheduler:
         """Let up to ``count`` workers run, unless more than ``beyond`` run already."""
         if self.forked:
             return  # No process lives here.
-        saturated = False
         try:
             with self.lock:
-                for _ in range(count):
-                    if not self.queue or self.running > beyond:
-                        break
-                    if self.idle:
-                        worker = self.idle.pop()
-                        worker.state = RUNNING
-                        self.running += 1
-                        wake(worker.lock)
-                    elif len(self.workers) >= MAX_WORKERS or not self._hire():
-                        saturated, self.saturated = not self.saturated, True
-                        break
+                saturated = self._start_some(count, beyond)
         except BaseException:
-            self.watchdog.alarms.put(self)
+            self.watchdog.alarms.put(self.repair)
             raise
         if saturated:
             self._report_saturation()
+
+    def _start_some(self, count: int, beyond: int) -> bool:
+        """As `start_workers`; True when there can be no more, and nobody was told yet."""
+        for _ in range(count):
+            if not self.queue or self.running > beyond:
+                break
+            if self.idle:
+                worker = self.idle.pop()
+                worker.state = RUNNING
+                self.running += 1
+                wake(worker.lock)
+            elif len(self.workers) >= MAX_WORKERS or not self._hire():
+                told, self.saturated = self.saturated, True
+                return not told
+        return False
 
     def _hire(self) -> bool:
         worker = Worker(RUNNING)
@@ -418,9 +416,9 @@ class Watchdog:
         self.awake = False
         self.orphans: set[Worker] = set()
         self._lock = threading.RLock()
-        self.alarms: SimpleQueue[Repairable | None] = SimpleQueue()
-        """None has it look. Whoever is struck by Ctrl-C, or a RecursionError, puts what he was at:
-        then no function of Python's can be called for sure, but `put` is C's."""
+        self.alarms: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        """None has it look. Whoever is struck by Ctrl-C, or a RecursionError, puts what does again
+        what he was at, and may do it once too often. He can be sure of calls into C alone."""
         self._started = self._watching = False
 
     def start(self) -> None:
@@ -473,14 +471,13 @@ class Watchdog:
     def _sleep(self, seconds: float | None) -> bool:
         """Wait for an alarm; False when ``seconds`` were over first."""
         try:
-            woken = self.alarms.get(timeout=seconds)
+            repair = self.alarms.get(timeout=seconds)
         except Empty:
             return False
-        if woken is not None:
+        if repair is not None:
             try:
-                woken.repair()
-            except BaseException:
-                # Users' code has its part in what follows a death.
+                repair()
+            except Exception:
                 fallback_log.exception("what an interrupt had left undone could not be done")
         return True
 

@@ -7,7 +7,9 @@ both strike at every line that an operation runs.
 
 from __future__ import annotations
 
+import ast
 import linecache
+import re
 import subprocess
 import sys
 import threading
@@ -394,6 +396,24 @@ def test_ctrl_c_at_any_line_of_an_inline_crash_is_heard_by_the_supervisor(log_ev
         pytest.fail("it was not restarted")
 
     at_every_line(strike)
+
+
+def test_no_loop_stands_where_a_lock_is_held():
+    """CPython 3.13 would leave the lock held when Ctrl-C strikes at the end of the loop."""
+    loops = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
+    found = set()
+    for path in (*Path(LIBRARY, "runtime").glob("*.py"), *Path(LIBRARY, "otp").glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                held = [node for node in ast.walk(function) if isinstance(node, ast.With)]
+                held = [
+                    node
+                    for node in held
+                    if re.search(r"lock|both\(", " ".join(map(ast.unparse, node.items)))
+                ]
+                if any(isinstance(node, loops) for block in held for node in ast.walk(block)):
+                    found.add(function.name)
+    assert found == {"repair", "_relieve"}  # The watchdog's.
 
 
 def test_whoever_is_struck_first_of_all_is_heard():
