@@ -254,6 +254,7 @@ class Producer(GenServer):
                 with self.shared as driver:
                     everything = batch.hand_over(driver, self.topic, self.shared.evidence)
             except ClientGone:
+                batch.give_back()
                 return  # Its Down is on the way.
             except Fatal as fatal:
                 batch.give_back()
@@ -261,6 +262,7 @@ class Producer(GenServer):
                 process.send(self.client, LOOK)
                 return  # The next Client's producer gets the rest.
             if not everything:
+                batch.give_back()
                 if not self._retrying:
                     self._retrying = True
                     process.send_after(process.current(), RETRY, _RETRY_SECONDS)

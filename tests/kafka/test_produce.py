@@ -25,8 +25,10 @@ from elsa_actors.kafka import (
     Random,
     fetch,
 )
+from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import produce as kafka_produce
-from elsa_actors.kafka.producer import Batch
+from elsa_actors.kafka.producer import DRAIN_SECONDS, Batch
+from elsa_actors.runtime.clock import clock
 from tests.kafka.trees import (
     SOON,
     Collector,
@@ -331,6 +333,29 @@ def test_after_a_fatal_error_the_next_call_waits_for_the_next_client():
         assert failed(shop.connection, "orders", "b", timeout=10.0).sent == 0
         for value in ("c", "d", "e"):
             shop.produce("orders", value)
+
+
+def test_what_a_closed_client_did_not_take_goes_to_the_next_producer():
+    """A Producer that ends before it has heard of its Client's end loses nothing for it."""
+    with (
+        EmbeddedKafka(topics={"orders": 1}) as kafka,
+        tree(kafka, producer={"topic": "orders"}) as shop,
+    ):
+        shop.produce("orders", "a")
+        # As between the Client's last step and its Down.
+        connections.find(shop.connection).shared.close()
+        result: list[Any] = []
+        thread = threading.Thread(target=lambda: result.append(shop.produce("orders", "b")))
+        thread.start()
+        producer, client = shop.producer("orders"), shop.client()
+        wait_until(lambda: debug.get_status(producer)["details"]["under_way"] == 1)
+        began = clock.now()
+        process.exit(producer, "shutdown")
+        shop.another(lambda: shop.producer("orders"), producer)
+        assert clock.now() - began < DRAIN_SECONDS
+        shop.kill(client)
+        thread.join(SOON)
+        assert result == [None]
 
 
 def test_ctrl_c_on_the_main_thread_ends_the_wait_and_harms_nobody_else():
