@@ -25,6 +25,7 @@ from elsa_actors.kafka import (
     Random,
     fetch,
 )
+from elsa_actors.kafka import client as clients
 from elsa_actors.kafka import connection as connections
 from elsa_actors.kafka import produce as kafka_produce
 from elsa_actors.kafka.producer import DRAIN_SECONDS, Batch
@@ -335,8 +336,9 @@ def test_after_a_fatal_error_the_next_call_waits_for_the_next_client():
             shop.produce("orders", value)
 
 
-def test_what_a_closed_client_did_not_take_goes_to_the_next_producer():
+def test_what_a_closed_client_did_not_take_goes_to_the_next_producer(monkeypatch):
     """A Producer that ends before it has heard of its Client's end loses nothing for it."""
+    monkeypatch.setattr(clients, "POLL_SECONDS", 60.0)  # The Client does not look for itself.
     with (
         EmbeddedKafka(topics={"orders": 1}) as kafka,
         tree(kafka, producer={"topic": "orders"}) as shop,
