@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from elsa_actors.kafka import apache
 from elsa_actors.kafka.apache import ApacheKafka
 from elsa_actors.runtime.errors import ElsaError
 from tests.kafka.trees import wait_until
@@ -332,3 +335,27 @@ def test_wrong_broker_is_refused(apache):
         assert caught.value.reason == ("unknown_broker", 1)
     with pytest.raises(ElsaError, match="already running"):
         apache.__enter__()
+
+
+def test_a_client_that_hears_nothing_is_replaced(monkeypatch):
+    """One did not for a minute, of a broker that had been frozen, and others did."""
+    made: list[object] = []
+
+    def admin(endpoints: str) -> object:
+        made.append(object())
+        return made[-1]
+
+    def metadata(client: object) -> object:
+        return None if client is made[0] else SimpleNamespace(brokers={1})
+
+    monkeypatch.setattr(apache, "_admin", admin)
+    monkeypatch.setattr(apache, "_metadata", metadata)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        broker = apache._Broker(0, server.getsockname()[1], [], Path(), None)
+        assert not broker.answers()
+        assert not broker.answers()
+        assert len(made) == 1
+        monkeypatch.setattr(apache, "_CLIENT_SECONDS", -1.0)
+        assert not broker.answers()
+        assert broker.answers()
+        assert len(made) == 2
