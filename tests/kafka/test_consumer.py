@@ -24,10 +24,9 @@ from tests.servers import Gate
 
 def feed(shop: Any, topic: str, partition: int = 0) -> dict[str, Any]:
     """How a partition's worker is fed now: its line in the Consumer's status."""
-    line: dict[str, Any] = debug.get_status(shop.kafka_consumer())["details"][
-        f"{topic}[{partition}]"
-    ]
-    return line
+    details = debug.get_status(shop.kafka_consumer())["details"]
+    nothing = {"waiting": 0, "bytes": 0, "held": 0, "paused": False}  # Its worker is on the way.
+    return dict(details.get(f"{topic}[{partition}]", nothing))
 
 
 # ---- how much
