@@ -17,9 +17,10 @@ from collections.abc import Callable
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from elsa_actors.runtime.clock import clock
 from elsa_actors.runtime.errors import CallExit, NoProcess
 from elsa_actors.runtime.exits import ProcessExit
-from elsa_actors.runtime.scheduler import Worker, here, scheduler, wake
+from elsa_actors.runtime.scheduler import GRACE, Worker, here, scheduler, wake
 from elsa_actors.runtime.waiting import new_slot, wait
 
 if TYPE_CHECKING:
@@ -199,6 +200,10 @@ class Mailbox:
     def check_alive(self) -> None:
         """Raise ProcessExit in code whose process is dead."""
         if self.reason is not ALIVE:
+            worker = here.worker
+            if worker is not None and worker.not_before == 0.0:
+                # What it is caught by gets time, as after a shot of the watchdog's; once.
+                worker.not_before = clock.now() + GRACE
             raise ProcessExit(self.reason)
 
     # ---- mail

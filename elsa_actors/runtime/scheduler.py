@@ -36,6 +36,8 @@ TICK = 0.01
 """How often the watchdog looks, in seconds, while processes wait for a worker."""
 _QUIET_TICKS = 10  # After so many looks with nobody waiting, the watchdog sleeps.
 _LATE = 0.0025  # A watchdog woken later than this had to fight for the GIL: nobody is blocked.
+GRACE = 0.2
+"""How long the `finally` blocks of a leftover get after the first ProcessExit, in seconds."""
 _KEPT_IDLE = 4
 _IDLE_SECONDS = 10.0
 
@@ -515,7 +517,7 @@ class Watchdog:
             if worker.unwind and clock.now() >= worker.not_before and unwind(worker):
                 # Its `finally` blocks get time to run before the next shot.
                 worker.shots += 1
-                worker.not_before = clock.now() + min(0.1 * 2**worker.shots, 10.0)
+                worker.not_before = clock.now() + min(GRACE * 2 ** (worker.shots - 1), 10.0)
             # Every millisecond at first, then ever more rarely.
             pause = min(pause, 0.001 if worker.looks < 100 else min(0.001 * worker.looks, 1.0))
         return pause

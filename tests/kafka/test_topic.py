@@ -174,9 +174,9 @@ def test_embedded_broker_says_that_it_cannot(embedded, new_topic, call):
     name = new_topic(embedded)
     began = time.monotonic()
     with pytest.raises(KafkaError, match="no controller.*EmbeddedKafka") as raised:
-        call(embedded.endpoints, name, timeout=0.5)
+        call(embedded.endpoints, name, timeout=2.0)
     assert raised.value.reason == "no_controller"
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 7.0
     assert topic_exists(embedded.endpoints, name)
 
 

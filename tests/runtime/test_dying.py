@@ -881,6 +881,26 @@ def test_worker_that_ran_a_leftover_ends_with_it(me, going):
         assert not threads[-1].is_alive()
 
 
+def test_who_clears_up_after_the_first_exit_has_time_for_it():
+    """A call of the library's has raised it; the watchdog fires no second one right behind."""
+    cleared = threading.Event()
+
+    def wait(server):
+        try:
+            process.receive(timeout=WAIT)
+        finally:
+            began = time.monotonic()
+            while time.monotonic() - began < 0.1:
+                pass
+            cleared.set()
+
+    ref = Doer.start()
+    cast(ref, wait)
+    assert eventually(lambda: process.info(ref)["status"] == "waiting")
+    process.exit(ref, "kill")
+    assert cleared.wait(WAIT)
+
+
 def test_healthy_processes_are_never_struck(me):
     """Kills fly about for a while: whatever runs elsewhere, or later, is untouched."""
     struck, pairs = [], 100
