@@ -481,17 +481,24 @@ def test_queued_callers_are_told_at_once(end, reason):
     assert journal.events == [reason] * 3
 
 
+class SlowTable(NameTable):
+    """Waits at a gate before it frees the name of a process that has died."""
+
+    def __init__(self, freeing):
+        super().__init__("slow")
+        self.freeing = freeing
+
+    def free(self, entry):
+        self.freeing()
+        super().free(entry)
+
+
 def test_queued_callers_are_told_why_whoever_clears_up():
     """Also when the server's own thread comes to the mailbox before the killer does. CALL-27."""
     busy, freeing = Gate(), Gate()
 
-    class SlowTable(NameTable):
-        def free(self, entry):
-            freeing()
-            super().free(entry)
-
     ref = Doer.start()
-    SlowTable("slow").register("key", ref.actor_inbox)
+    SlowTable(freeing).register("key", ref._inbox)
     cast(ref, lambda server: busy())
     busy.reached()
     queued = send_request(ref, lambda server: None)
@@ -1884,13 +1891,8 @@ def test_current_caller_is_told_why_whoever_clears_up(answer):
     """The killer is at the names still when the callback ends: its answer must not win. CALL-27."""
     busy, freeing = Gate(), Gate()
 
-    class SlowTable(NameTable):
-        def free(self, entry):
-            freeing()
-            super().free(entry)
-
     ref = Doer.start()
-    SlowTable("slow").register("key", ref._inbox)
+    SlowTable(freeing).register("key", ref._inbox)
 
     def handle(server):
         busy()

@@ -613,6 +613,17 @@ def test_many_children_cost_linear_time(log_events, seconds):
     assert large < 15 * small
 
 
+def run_to_its_end(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own; it must end with 0."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+
+
 def test_the_end_of_the_program_stops_named_supervisors():
     """A script that ends does not leave children in the middle of things. SSHD-10."""
     program = """
@@ -638,13 +649,7 @@ def test_the_end_of_the_program_stops_named_supervisors():
         Supervisor.stop(gone)
         print("end of the program", flush=True)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
+    done = run_to_its_end(program)
     assert done.stdout.splitlines() == [
         "d shutdown",
         "end of the program",
@@ -679,13 +684,7 @@ def test_the_end_of_a_forked_child_stops_nobody_and_says_nothing():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert top.is_alive()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
+    done = run_to_its_end(program)
     assert done.stderr == ""
 
 
